@@ -1,0 +1,348 @@
+"""What each reply of a backend does (inbound). One function for each kind of slot; ``TABLE`` has them all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from smtpproxy.smtp.commands import (
+    AUTH,
+    AUTH_RESPONSE,
+    BDAT,
+    CHUNKS_AS_DATA,
+    DATA,
+    EHLO,
+    END_OF_DATA,
+    ETRN,
+    EXPN,
+    GREETING,
+    HELO,
+    HELO_INSTEAD,
+    HELP,
+    MAIL,
+    NOOP,
+    OWN_EHLO,
+    OWN_GREETING,
+    OWN_HELO,
+    OWN_RSET,
+    RCPT,
+    RSET,
+    VRFY,
+    Verb,
+)
+
+from . import ending, message
+from .backend import ChunkSlot, Event
+from .frontend import Event as ClientEvent
+from .pipeline import Slot
+from .policy import Learned
+from .transaction import Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from smtpproxy.smtp.extensions import Extensions
+    from smtpproxy.smtp.replies import Reply
+
+    from .backend import Backend
+    from .relay import Relay
+
+_CLOSING: Final = 421
+_GREETINGS: Final = frozenset({GREETING, OWN_GREETING})
+
+
+def take(relay: Relay, backend: Backend, reply: Reply) -> None:
+    """Give one reply to the slot that it answers (rule H8)."""
+    if not backend.outstanding:
+        unasked = reply.raw if reply.code == _CLOSING else b""
+        ending.backend_lost(relay, "backend spoke unasked", unasked)
+        return
+    slot = backend.outstanding[0]
+    code = reply.code
+    if code < 400 and isinstance(slot, ChunkSlot) and slot.left:
+        ending.backend_lost(relay, "backend answered before the end of a chunk")
+        return
+    del backend.outstanding[0]
+    if code >= 400:
+        backend.failed = True
+        if code == _CLOSING and slot.verb not in _GREETINGS:
+            ending.backend_lost(relay, "backend closed the session", reply.raw)
+            return
+    TABLE[slot.verb](relay, backend, slot, reply)
+
+
+def _pass_back(relay: Relay, _backend: Backend, slot: Slot, reply: Reply) -> None:
+    code = reply.code
+    if code >= 400:
+        relay.errors += 1
+    elif code >= 300:
+        _nonsense(relay, slot)
+        return
+    slot.reply = reply.raw
+
+
+def _nonsense(relay: Relay, slot: Slot) -> None:
+    ending.backend_lost(relay, f"backend gave {slot.verb.name.decode()} a reply that makes no sense")
+
+
+def _greeting(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
+    if 200 <= reply.code < 300:
+        backend.move(Event.GREETED)
+        backend.greeting = reply.raw
+        slot.reply = reply.raw
+    elif reply.code == _CLOSING or reply.code < 400:
+        backend.outstanding.insert(0, slot)
+        relay.retry(f"greeting: {reply.raw!r}")
+    else:
+        ending.fail(relay, reply.raw, "refused by the backend's greeting")
+
+
+def _own_greeting(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
+    if 200 <= reply.code < 300:
+        backend.move(Event.GREETED)
+        backend.greeting = reply.raw
+        relay.resume_identity(backend)
+    elif reply.code == _CLOSING or reply.code < 400:
+        backend.outstanding.insert(0, slot)
+        relay.retry(f"greeting: {reply.raw!r}")
+    else:
+        _turned_away(relay, backend, reply)
+
+
+def greet_again(relay: Relay, kept: Backend, slot: Slot) -> None:
+    """Answer for a kept session, which greeted us long ago."""
+    if slot.verb is GREETING:
+        slot.reply = b"220 " + kept.host + b" ESMTP\r\n"
+    relay.missing = frozenset()
+    if relay.ehlo and kept.extensions is not None:
+        _compare(relay, kept, kept.extensions)
+    relay.resume_identity(kept)
+
+
+def _turned_away(relay: Relay, backend: Backend, reply: Reply) -> None:
+    """Let a refusal that came before the client's command be the reply to that command (rule S18)."""
+    pending = backend.queue
+    ending.leave_backend(relay)
+    relay.errors += 1
+    message.answer_without_backend(relay, pending, reply.raw)
+
+
+def _ehlo(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
+    if reply.code < 300:
+        head, extensions = relay.policy.extensions.adapt(reply.raw)
+        _identified(relay, backend, slot, extensions)
+        backend.host = head.split(b" ", 1)[0]
+        if relay.learned is None or relay.learned.extensions is not extensions:
+            relay.learned = Learned(backend.host, extensions)
+        slot.reply = extensions.reply(head, early=relay.client.early)
+    elif reply.code == 503 and backend.ehlo:
+        _second_refused(relay, backend, slot)
+    elif reply.code >= 500:
+        relay.ehlo_slot = slot
+        backend.send(Slot(HELO_INSTEAD, b"HELO" + slot.line[4:]), relay.backend_out)
+    else:
+        _pass_back(relay, backend, slot, reply)
+
+
+def _second_refused(relay: Relay, backend: Backend, slot: Slot) -> None:
+    """Ask a fresh session: this server takes EHLO only once (some do, against RFC 5321, 4.1.4)."""
+    relay.ehlo = b""
+    pending = backend.queue
+    backend.queue = []
+    ending.finish_transaction(relay, b"")
+    relay.once_only = True
+    relay.spoiled = relay.spoiled or backend.secret
+    ending.leave_backend(relay)
+    for waiting in [slot, *pending]:
+        relay.ask(waiting)
+
+
+def _helo_instead(relay: Relay, backend: Backend, _slot: Slot, reply: Reply) -> None:
+    slot, relay.ehlo_slot = relay.ehlo_slot, None
+    if slot is None:
+        return
+    if reply.code >= 300:
+        _pass_back(relay, backend, slot, reply)
+        return
+    nothing = relay.policy.extensions.nothing
+    _identified(relay, backend, Slot(HELO, b"HELO" + slot.line[4:]), nothing)
+    relay.ehlo = slot.line
+    head = reply.lines[0].strip() or relay.policy.hostname
+    backend.host = head.split(b" ", 1)[0]
+    relay.learned = Learned(backend.host, nothing)
+    slot.reply = nothing.reply(head, early=relay.client.early)
+
+
+def _helo(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
+    if reply.code < 300:
+        _identified(relay, backend, slot, relay.policy.extensions.nothing)
+        backend.host = reply.lines[0].split(b" ", 1)[0]
+    _pass_back(relay, backend, slot, reply)
+
+
+def _identified(relay: Relay, backend: Backend, slot: Slot, extensions: Extensions) -> None:
+    relay.ehlo = slot.line
+    relay.promised = extensions.keywords
+    relay.missing = frozenset()
+    ending.finish_transaction(relay, b"")
+    backend.identified(slot.line, extensions)
+    relay.pace = "pipelined" if backend.pipelining else "lockstep"
+
+
+def _own_ehlo(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
+    if reply.code < 300:
+        head, extensions = relay.policy.extensions.adapt(reply.raw)
+        backend.identified(slot.line, extensions)
+        backend.host = head.split(b" ", 1)[0]
+        if relay.learned is None or relay.learned.extensions is not extensions:
+            relay.learned = Learned(backend.host, extensions)
+        _compare(relay, backend, extensions)
+    elif reply.code == 503 and backend.ehlo:
+        relay.once_only = True
+        pending = backend.queue
+        backend.queue = []
+        ending.leave_backend(relay)
+        for waiting in pending:
+            relay.ask(waiting)
+    elif reply.code >= 500:
+        backend.send(Slot(OWN_HELO, b"HELO" + slot.line[4:]), relay.backend_out)
+    else:
+        _turned_away(relay, backend, reply)
+
+
+def _own_helo(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
+    if reply.code < 300:
+        nothing = relay.policy.extensions.nothing
+        # Noted under the line that the client gave, so that it counts as said.
+        backend.identified(relay.ehlo, nothing)
+        backend.host = reply.lines[0].split(b" ", 1)[0]
+        _compare(relay, backend, nothing)
+    elif reply.code >= 400:
+        _turned_away(relay, backend, reply)
+    else:
+        _nonsense(relay, slot)
+
+
+def _compare(relay: Relay, backend: Backend, extensions: Extensions) -> None:
+    """See what the client was promised that this session cannot keep (rule S18)."""
+    relay.missing = extensions.missing(relay.promised)
+    relay.pace = "pipelined" if backend.pipelining else "lockstep"
+    if relay.missing:
+        backend.decisions |= {MAIL, RCPT}
+
+
+def _own_rset(relay: Relay, backend: Backend, _slot: Slot, reply: Reply) -> None:
+    if reply.code < 300:
+        backend.transaction = backend.partial = backend.message_refused = False
+    else:
+        ending.backend_lost(relay, "backend refused RSET")
+
+
+def _mail(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
+    if reply.code < 300:
+        relay.transaction = Transaction(slot.line, relay.now)
+        backend.transaction = True
+        backend.message_refused = False
+        backend.uses += 1
+    _pass_back(relay, backend, slot, reply)
+
+
+def _rcpt(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
+    transaction = relay.transaction
+    if reply.code < 300:
+        relay.recipients_accepted += 1
+        if transaction is not None:
+            transaction.accept(slot.line)
+    else:
+        relay.recipients_refused += 1
+        if transaction is not None:
+            transaction.refused += 1
+    _pass_back(relay, backend, slot, reply)
+
+
+def _data(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
+    if 300 <= reply.code < 400:
+        backend.move(Event.GO_AHEAD)
+        relay.frontend.move(ClientEvent.GO_AHEAD)
+        message.begin_data(relay)
+        slot.reply = reply.raw
+    elif reply.code >= 400:
+        message.refuse_data(relay, slot, reply.raw)
+    else:
+        _nonsense(relay, slot)
+
+
+def _end_of_data(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
+    _pass_back(relay, backend, slot, reply)
+    if relay.backend is backend:
+        backend.transaction = backend.partial = False
+        if relay.transaction is not None and isinstance(slot, ChunkSlot):
+            relay.transaction.octets += slot.size
+            relay.transaction.verb = BDAT
+        ending.finish_transaction(relay, reply.raw)
+
+
+def _bdat(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
+    if not isinstance(slot, ChunkSlot) or slot.last:
+        _end_of_data(relay, backend, slot, reply)
+        return
+    backend.partial = True
+    if relay.transaction is not None:
+        relay.transaction.octets += slot.size
+    _pass_back(relay, backend, slot, reply)
+
+
+def _chunks_as_data(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
+    if 300 <= reply.code < 400:
+        backend.move(Event.GO_AHEAD)
+    elif reply.code >= 400:
+        message.chunks_refused(relay, backend, reply.raw)
+    else:
+        _nonsense(relay, slot)
+
+
+def _rset(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
+    if reply.code < 300:
+        backend.transaction = backend.partial = backend.message_refused = False
+        ending.finish_transaction(relay, b"")
+    _pass_back(relay, backend, slot, reply)
+
+
+def _auth(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
+    if reply.code == 334:
+        if relay.frontend.waiting:
+            relay.violations += 1
+            ending.fail(relay, ending.SYNCHRONISATION_LOST, "synchronisation violated")
+            return
+        relay.frontend.move(ClientEvent.CHALLENGE)
+        slot.reply = reply.raw
+        return
+    relay.frontend.move(ClientEvent.AUTH_DONE)
+    if reply.code == 235:
+        relay.authenticated = True
+    _pass_back(relay, backend, slot, reply)
+
+
+TABLE: Final[dict[Verb, Callable[[Relay, Backend, Slot, Reply], None]]] = {
+    GREETING: _greeting,
+    OWN_GREETING: _own_greeting,
+    EHLO: _ehlo,
+    OWN_EHLO: _own_ehlo,
+    HELO: _helo,
+    HELO_INSTEAD: _helo_instead,
+    OWN_HELO: _own_helo,
+    OWN_RSET: _own_rset,
+    MAIL: _mail,
+    RCPT: _rcpt,
+    DATA: _data,
+    END_OF_DATA: _end_of_data,
+    BDAT: _bdat,
+    CHUNKS_AS_DATA: _chunks_as_data,
+    RSET: _rset,
+    VRFY: _pass_back,
+    EXPN: _pass_back,
+    HELP: _pass_back,
+    NOOP: _pass_back,
+    ETRN: _pass_back,
+    AUTH: _auth,
+    AUTH_RESPONSE: _auth,
+}

@@ -1,0 +1,211 @@
+"""The backend: the SMTP client role, from slots to flights and from the server's bytes to replies.
+
+Replies are matched to what was sent by order alone.  How much may be under way is the pace: LOCKSTEP has one command
+out at a time, PIPELINED sends groups as RFC 2920, 3.1 allows them, and nothing is ever sent before the greeting
+(rule S8).
+
+    GREETING --220--> READY --354--> MESSAGE --end of data--> READY
+    any state --CLOSE--> CLOSED
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING, Final
+
+from smtpproxy.smtp.commands import BDAT, QUIT, Verb
+from smtpproxy.smtp.replies import Reply, ReplyReader
+
+from .pipeline import Slot
+
+if TYPE_CHECKING:
+    from smtpproxy.smtp.extensions import Extensions
+
+
+class State(IntEnum):
+    """Where the session with the server stands."""
+
+    GREETING = 1
+    READY = 2
+    MESSAGE = 3
+    CLOSED = 4
+
+
+class Event(IntEnum):
+    """What moves the session with the server on."""
+
+    GREETED = 1
+    GO_AHEAD = 2
+    END_OF_DATA = 3
+    CLOSE = 4
+
+
+TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
+    (State.GREETING, Event.GREETED): State.READY,
+    (State.READY, Event.GO_AHEAD): State.MESSAGE,
+    (State.MESSAGE, Event.END_OF_DATA): State.READY,
+    **{(state, Event.CLOSE): State.CLOSED for state in State},
+}
+
+_WITH_CHUNKING: Final = frozenset({QUIT})
+_WITHOUT_CHUNKING: Final = frozenset({QUIT, BDAT})
+
+
+class ChunkSlot(Slot):
+    """The slot of a BDAT command, with the octets of its chunk that have come and not gone on yet (RFC 3030, 2)."""
+
+    __slots__ = ("last", "left", "pieces", "refusal", "sent", "size")
+
+    def __init__(self, line: bytes, size: int, *, last: bool) -> None:
+        super().__init__(BDAT, line)
+        self.size = size
+        self.left = size
+        """Octets that the client has still to send."""
+        self.last = last
+        self.pieces: list[bytes] = []
+        self.sent = False
+        """Whether the command has gone to the backend, so that octets may follow at once."""
+        self.refusal = b""
+        """The reply, if the chunk is refused: it is given when its octets have been thrown away."""
+
+
+class Backend:
+    """One SMTP session with a server, without its connection; it may serve several clients one after another."""
+
+    __slots__ = (
+        "_reader",
+        "decisions",
+        "ehlo",
+        "extensions",
+        "failed",
+        "greeting",
+        "host",
+        "lockstep",
+        "message_refused",
+        "outstanding",
+        "partial",
+        "pipelining",
+        "queue",
+        "secret",
+        "state",
+        "transaction",
+        "uses",
+        "waiting",
+    )
+
+    def __init__(self, *, lockstep: bool) -> None:
+        """``lockstep`` keeps one command out at a time, whatever the server offers."""
+        self._reader = ReplyReader()
+        self.state = State.GREETING
+        self.lockstep = lockstep
+        self.pipelining = False
+        self.queue: list[Slot] = []
+        """What is to be asked, in order."""
+        self.outstanding: list[Slot] = []
+        """What was asked and is not answered yet, in order."""
+        self.waiting = 0
+        """Octets in the queue."""
+        self.decisions: frozenset[Verb] = _WITHOUT_CHUNKING
+        """Verbs that ``advance`` does not send by itself."""
+        self.extensions: Extensions | None = None
+        self.greeting = b""
+        self.host = b""
+        """The name by which the server called itself in its EHLO reply."""
+        self.ehlo = b""
+        """The EHLO or HELO line that it accepted last."""
+        self.transaction = False
+        """Whether it has a mail transaction open."""
+        self.partial = False
+        """Whether it has a part of a message, in chunks of BDAT."""
+        self.message_refused = False
+        """Whether it refused the DATA for chunks of which more may come."""
+        self.secret = False
+        """Whether it saw AUTH (rule S18)."""
+        self.failed = False
+        """Whether it ever gave an error (rule S18)."""
+        self.uses = 0
+
+    def move(self, event: Event) -> None:
+        """Change the state; a step that is not in the table raises KeyError."""
+        self.state = TRANSITIONS[self.state, event]
+
+    def expect_greeting(self, slot: Slot) -> None:
+        """Begin: the server speaks first."""
+        self.outstanding.append(slot)
+
+    def identified(self, ehlo: bytes, extensions: Extensions) -> None:
+        """Note that the server accepted an EHLO or HELO line, and what it can do."""
+        self.ehlo = ehlo
+        self.extensions = extensions
+        self.transaction = self.partial = self.message_refused = False
+        self.pipelining = extensions.pipelining and not self.lockstep
+        self.decisions = _WITH_CHUNKING if extensions.chunking else _WITHOUT_CHUNKING
+
+    def ask(self, slot: Slot) -> None:
+        """Put a command at the end of the queue."""
+        self.queue.append(slot)
+        self.waiting += len(slot.line)
+
+    def drop(self, slot: Slot) -> None:
+        """Take a slot out of the queue, answered otherwise."""
+        self.queue.remove(slot)
+        self.waiting -= len(slot.line)
+
+    def send(self, slot: Slot, out: list[bytes]) -> None:
+        """Send a command that is not in the queue."""
+        self.outstanding.append(slot)
+        out.append(slot.line)
+
+    def advance(self, out: list[bytes]) -> Slot | None:
+        """Add to ``out`` all that may be sent now (rule S8, RFC 2920, 3.1).
+
+        Gives a slot at the head of the queue that could be sent but for a decision to be taken about it, or None.
+        """
+        if self.state is State.GREETING or self.state is State.CLOSED:
+            return None
+        queue, outstanding = self.queue, self.outstanding
+        while queue:
+            if outstanding and not (self.pipelining and not outstanding[-1].verb.ends_group):
+                return None
+            slot = queue[0]
+            if self.state is State.MESSAGE or slot.verb in self.decisions:
+                return slot
+            del queue[0]
+            self.waiting -= len(slot.line)
+            outstanding.append(slot)
+            out.append(slot.line)
+            if slot.verb is BDAT:
+                self._send_chunk(slot, out)
+        return None
+
+    def _send_chunk(self, slot: Slot, out: list[bytes]) -> None:
+        assert isinstance(slot, ChunkSlot)  # noqa: S101  # BDAT always has one; this tells the type checker
+        slot.sent = True
+        for piece in slot.pieces:
+            self.waiting -= len(piece)
+        out += slot.pieces
+        slot.pieces.clear()
+
+    def receive(self, data: bytes) -> list[Reply]:
+        """Take bytes of the server, give the replies that they complete (rule H8). Look at ``fault`` afterwards."""
+        return self._reader.receive(data)
+
+    @property
+    def fault(self) -> str:
+        """Why what the server sends is no sequence of replies; empty while it is one."""
+        return self._reader.fault
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way and nothing half received."""
+        return not self.outstanding and not self.queue and not self._reader.pending
+
+    @property
+    def awaited(self) -> Slot | None:
+        """The slot whose reply comes next, if any."""
+        return self.outstanding[0] if self.outstanding else None
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another client may have this session: it is at rest, and saw neither AUTH nor an error (rule S18)."""
+        return self.state is State.READY and self.idle and not (self.secret or self.failed)

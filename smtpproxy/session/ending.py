@@ -1,0 +1,134 @@
+"""How things end (inbound): sessions, backend sessions, messages that will not be finished.
+
+The order of the day is: say what is owed, never more; leave nothing half done that a server could take for done.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import relay as relays
+from .backend import State as BackendState
+from .frontend import State
+
+if TYPE_CHECKING:
+    from smtpproxy.smtp.commands import Verb
+
+    from .pipeline import Slot
+    from .relay import Relay
+
+
+def end(relay: Relay, verb: Verb, reply: bytes, reason: str) -> None:
+    """Answer a command with ``reply``, after what is owed before it, and close."""
+    relay.refuse(verb, reply)
+    relay.frontend.close()
+    relay.closing = True
+    relay.reason = reason
+
+
+def fail(relay: Relay, reply: bytes, reason: str) -> None:
+    """Give up: ``reply`` takes the place of everything that is still unanswered, and the connection closes."""
+    if relay.over:
+        return
+    relay.pipeline.cut(reply)
+    relay.frontend.close()
+    relay.closing = True
+    relay.reason = reason
+    finish_transaction(relay, reply)
+    leave_backend(relay)
+
+
+def out_of_step(relay: Relay, verb: Verb) -> None:
+    """Refuse a command behind which more was sent than its reply allows, and close (rule S5)."""
+    relay.violations += 1
+    end(relay, verb, SYNCHRONISATION_LOST, "synchronisation violated")
+
+
+SYNCHRONISATION_LOST = b"554 5.5.0 Input behind a command that must end a group\r\n"
+
+
+def vanish(relay: Relay, why: str) -> None:
+    """The client is gone: nothing that it has not finished may leave a message behind (rule S10)."""
+    if relay.over:
+        return
+    relay.over = relay.closing = True
+    relay.reason = why
+    relay.frontend.close()
+    finish_transaction(relay, b"")
+    leave_backend(relay)
+    relay.actions.append(relays.Action.CLOSE_CLIENT)
+
+
+def close(relay: Relay) -> None:
+    """Close the client's connection: everything that was owed has been said."""
+    if relay.over:
+        return
+    relay.over = True
+    finish_transaction(relay, b"")
+    leave_backend(relay)
+    relay.actions.append(relays.Action.CLOSE_CLIENT)
+
+
+def leave_backend(relay: Relay) -> None:
+    """Part from the backend in the way that its state asks for (rules S10, S15, S18)."""
+    backend = relay.backend
+    if backend is None:
+        return
+    relay.backend = None
+    if backend.state is BackendState.CLOSED or backend.state is BackendState.GREETING:
+        action = relays.Action.DROP_BACKEND
+    elif backend.state is BackendState.MESSAGE or backend.partial or not backend.idle:
+        action = relays.Action.ABORT_BACKEND
+        relay.backend_out.clear()
+    elif relay.policy.reuse and backend.reusable:
+        relay.released = backend
+        action = relays.Action.RELEASE_BACKEND
+    else:
+        action = relays.Action.QUIT_BACKEND
+    relay.actions.append(action)
+
+
+def abort_backend(relay: Relay) -> list[Slot]:
+    """Reset the backend connection in the middle of a message; give the slots that were still to be asked (S15)."""
+    backend = relay.backend
+    relay.backend = None
+    if backend is None:
+        return []
+    relay.spoiled = relay.spoiled or backend.secret
+    relay.backend_out.clear()
+    relay.actions.append(relays.Action.ABORT_BACKEND)
+    return backend.queue
+
+
+def backend_lost(relay: Relay, why: str, reply: bytes = b"") -> None:
+    """Go on without the backend, as far as that is possible; ``reply`` is its last word, if it had one (421)."""
+    backend = relay.backend
+    if backend is None or relay.over:
+        return
+    if backend.state is BackendState.GREETING:
+        relay.retry(why)
+        return
+    relay.backend = None
+    relay.spoiled = relay.spoiled or backend.secret
+    relay.backend_out.clear()
+    relay.actions.append(relays.Action.DROP_BACKEND)
+    last = reply or relay.text(b"421 4.4.2", b"Backend connection lost")
+    chunk = relay.chunk
+    if relay.frontend.state is State.MAIL_DATA:
+        relay.verdict = reply or b"451 4.4.2 Backend connection lost, message not taken\r\n"
+    elif chunk is not None and not chunk.reply and len(relay.pipeline) == 1:
+        chunk.refusal = reply or b"451 4.4.2 Backend connection lost, message not taken\r\n"
+        chunk.pieces.clear()
+        relay.message_failed = True
+        finish_transaction(relay, chunk.refusal)
+    elif relay.pipeline or relay.transaction is not None or relay.policy.eager or relay.spoiled:
+        fail(relay, last, why)
+
+
+def finish_transaction(relay: Relay, reply: bytes) -> None:
+    """Note the end of the mail transaction that is open; ``reply`` is the last word on it, empty if there is none."""
+    transaction = relay.transaction
+    if transaction is not None:
+        transaction.reply = reply
+        relay.transaction = None
+        relay.ended.append(transaction)

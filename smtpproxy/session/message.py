@@ -1,0 +1,320 @@
+"""How a message flows (inbound): by DATA, by BDAT to a backend that has CHUNKING, by BDAT turned into DATA."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from smtpproxy.smtp.chunks import ChunkStuffer
+from smtpproxy.smtp.commands import (
+    BDAT,
+    CHUNKS_AS_DATA,
+    DATA,
+    EHLO,
+    END_OF_DATA,
+    HELO,
+    MAIL,
+    NOOP,
+    QUIT,
+    RCPT,
+    RSET,
+)
+from smtpproxy.smtp.extensions import extensions_used
+from smtpproxy.smtp.lineendings import DataFault
+from smtpproxy.smtp.maildata import MailDataReader
+from smtpproxy.smtp.paths import parameters
+
+from . import ending
+from . import relay as relays
+from .backend import Backend, ChunkSlot, Event, State
+from .frontend import Event as ClientEvent
+from .pipeline import Slot
+
+if TYPE_CHECKING:
+    from .relay import Relay
+
+_TOO_BIG: Final = b"552 5.3.4 Message too big\r\n"
+_BAD_SEQUENCE: Final = b"503 5.5.1 Bad sequence of commands\r\n"
+_OK: Final = b"250 2.0.0 Ok\r\n"
+_FAULTS: Final = {
+    DataFault.BARE: b"550 5.6.11 Bare <CR> or <LF> in message\r\n",
+    DataFault.NUL: b"554 5.6.11 NUL in message\r\n",
+}
+
+
+# --- DATA ---------------------------------------------------------------------------------------------------------
+
+
+def begin_data(relay: Relay) -> None:
+    """Expect the client's mail data: the backend has said 354."""
+    relay.reader = MailDataReader(relay.client.bare, pass_nul=relay.client.pass_nul)
+    relay.verdict = b""
+
+
+def read_data(relay: Relay) -> None:
+    """Pass on what is here of the mail data (rules S10, S11, S15)."""
+    reader = relay.reader
+    if reader is None:
+        return
+    data = relay.frontend.take_mail_data()
+    relay.octets += len(data)
+    _trace_octets(relay, data)
+    piece = reader.receive(data)
+    limit = relay.policy.limits.message_size
+    if relay.verdict:
+        pass
+    elif reader.fault is not None:
+        _refuse_message(relay, _FAULTS[reader.fault])
+    elif limit is not None and reader.octets > limit:
+        _refuse_message(relay, _TOO_BIG)
+    elif piece:
+        relay.backend_out.append(piece)
+    if reader.rest is not None:
+        _end_of_data(relay, reader, reader.rest)
+
+
+def _trace_octets(relay: Relay, data: bytes) -> None:
+    if relay.trace is not None:
+        relay.trace("C:", b"(%d octets of mail data)\r\n" % len(data))
+
+
+def _refuse_message(relay: Relay, verdict: bytes) -> None:
+    """Take no more of a message: its rest is thrown away up to its true end, then the verdict is given (rule S15)."""
+    relay.verdict = verdict
+    ending.abort_backend(relay)
+
+
+def _end_of_data(relay: Relay, reader: MailDataReader, rest: bytes) -> None:
+    relay.reader = None
+    relay.frontend.end_mail_data(rest)
+    slot = Slot(END_OF_DATA)
+    relay.pipeline.owe(slot)
+    if relay.transaction is not None:
+        relay.transaction.octets = reader.octets
+        relay.transaction.verb = DATA
+        relay.transaction.bare_seen = reader.bare_seen
+    backend = relay.backend
+    if relay.verdict or backend is None:
+        slot.reply, relay.verdict = relay.verdict, b""
+        relay.errors += 1
+        ending.finish_transaction(relay, slot.reply)
+        if slot.reply.startswith(b"421"):
+            relay.frontend.close()
+            relay.closing = True
+    else:
+        backend.move(Event.END_OF_DATA)
+        backend.outstanding.append(slot)
+
+
+def talked_behind_data(relay: Relay) -> None:
+    """Refuse DATA: the client has sent more before it was told to go ahead (rules S5, H4)."""
+    backend = relay.backend
+    waiting = backend.queue[-1] if backend is not None and backend.queue else None
+    if backend is None or waiting is None or waiting.verb is not DATA:
+        relay.violations += 1
+        ending.fail(relay, ending.SYNCHRONISATION_LOST, "synchronisation violated")
+        return
+    relay.violations += 1
+    backend.drop(waiting)
+    waiting.reply = ending.SYNCHRONISATION_LOST
+    relay.frontend.close()
+    relay.closing = True
+    relay.reason = "synchronisation violated"
+
+
+def refuse_data(relay: Relay, slot: Slot, reply: bytes) -> None:
+    """Refuse DATA, once we are sure that nothing was sent behind it (rule H4)."""
+    relay.refused_data = (slot, reply)
+    relay.actions.append(relays.Action.PROBE_CLIENT)
+
+
+def data_refused(relay: Relay) -> None:
+    """Give the refusal of DATA that was held for the last look at the client's input."""
+    if relay.refused_data is not None:
+        slot, reply = relay.refused_data
+        slot.reply = reply
+        relay.refused_data = None
+        relay.errors += 1
+        relay.frontend.move(ClientEvent.REFUSED)
+
+
+# --- BDAT ---------------------------------------------------------------------------------------------------------
+
+
+def read_chunk(relay: Relay) -> None:
+    """Take what is here of a chunk; it goes straight on where its command has gone already (rule S9)."""
+    data = relay.frontend.take_chunk()
+    relay.octets += len(data)
+    _trace_octets(relay, data)
+    slot = relay.chunk
+    if slot is None:
+        return
+    slot.left -= len(data)
+    if slot.sent:
+        relay.backend_out.append(data)
+    elif not slot.refusal and relay.backend is not None:
+        slot.pieces.append(data)
+        relay.backend.waiting += len(data)
+    if not slot.left:
+        relay.chunk = None
+        if slot.refusal:
+            slot.reply = slot.refusal
+
+
+def refuse_chunk(relay: Relay, slot: ChunkSlot, reply: bytes) -> None:
+    """Refuse a chunk; its octets are thrown away before the reply is given (rule S9)."""
+    relay.errors += 1
+    slot.refusal = reply
+    slot.pieces.clear()
+    if not slot.left:
+        slot.reply = reply
+
+
+def chunks_refused(relay: Relay, backend: Backend, reply: bytes) -> None:
+    """Refuse the chunk that waits for the DATA which the backend has refused."""
+    slot = backend.queue[0]
+    _unqueue(backend, slot)
+    if isinstance(slot, ChunkSlot):
+        refuse_chunk(relay, slot, reply)
+        backend.message_refused = not slot.last
+        if relay.transaction is not None:
+            relay.transaction.verb = BDAT
+
+
+def decide(relay: Relay, backend: Backend, slot: Slot) -> bool:
+    """Deal with the slot at the head of the queue, which the backend must not simply be asked.
+
+    Gives False when it has to stay there for now.
+    """
+    if backend.state is State.MESSAGE:
+        if isinstance(slot, ChunkSlot):
+            return _send_as_data(relay, backend, slot)
+        _amid_chunks(relay, backend, slot)
+        return True
+    if isinstance(slot, ChunkSlot):
+        return _begin_chunks(relay, backend, slot)
+    if slot.verb is QUIT:
+        return _quit(relay, backend, slot)
+    if (slot.verb is MAIL or slot.verb is RCPT) and _uses_missing(relay, slot):
+        _unqueue(backend, slot)
+        slot.reply = b"451 4.3.0 The mail server does not offer this any more, start again\r\n"
+        relay.errors += 1
+        return True
+    backend.drop(slot)
+    backend.send(slot, relay.backend_out)
+    return True
+
+
+def _uses_missing(relay: Relay, slot: Slot) -> bool:
+    used = extensions_used(parameters(slot.line[5:].rstrip(b"\r\n")))
+    return not relay.missing.isdisjoint(used)
+
+
+def _quit(relay: Relay, backend: Backend, slot: Slot) -> bool:
+    """Answer QUIT ourselves, at once with the replies before it: nothing depends on the backend any more (S17)."""
+    if backend.outstanding:
+        return False
+    backend.drop(slot)
+    slot.reply = relay.goodbye()
+    relay.closing = True
+    return True
+
+
+def _unqueue(backend: Backend, slot: Slot) -> None:
+    backend.drop(slot)
+    if isinstance(slot, ChunkSlot):
+        backend.waiting -= sum(map(len, slot.pieces))
+
+
+def _begin_chunks(relay: Relay, backend: Backend, slot: ChunkSlot) -> bool:
+    if backend.message_refused:
+        _unqueue(backend, slot)
+        refuse_chunk(relay, slot, b"503 5.5.1 The message has failed, RSET first\r\n")
+        return True
+    relay.stuffer = ChunkStuffer(relay.client.bare, pass_nul=relay.client.pass_nul)
+    backend.send(Slot(CHUNKS_AS_DATA, b"DATA\r\n"), relay.backend_out)
+    return False
+
+
+def _send_as_data(relay: Relay, backend: Backend, slot: ChunkSlot) -> bool:
+    """Send what is here of a chunk as mail data, and its end if that is here (rule S9)."""
+    stuffer = relay.stuffer
+    if stuffer is None:
+        return False
+    for piece in slot.pieces:
+        backend.waiting -= len(piece)
+        relay.backend_out.append(stuffer.receive(piece))
+    slot.pieces.clear()
+    done = not slot.left
+    if done and slot.last:
+        relay.backend_out.append(stuffer.finish())
+    if stuffer.fault is not None:
+        _break_off(relay, slot, _FAULTS[stuffer.fault])
+        return True
+    if not done:
+        return False
+    backend.drop(slot)
+    if relay.transaction is not None:
+        relay.transaction.bare_seen = stuffer.bare_seen
+    if slot.last:
+        relay.stuffer = None
+        backend.move(Event.END_OF_DATA)
+        backend.outstanding.append(slot)
+    else:
+        if relay.transaction is not None:
+            relay.transaction.octets += slot.size
+        slot.reply = b"250 2.0.0 %d octets received\r\n" % slot.size
+    return True
+
+
+def _break_off(relay: Relay, slot: ChunkSlot, reply: bytes) -> None:
+    """Give up a message of chunks half-way (rule S15); what else was sent for it is refused as well."""
+    pending = ending.abort_backend(relay)
+    pending.remove(slot)
+    refuse_chunk(relay, slot, reply)
+    while pending and isinstance(pending[0], ChunkSlot):
+        refuse_chunk(relay, pending[0], b"503 5.5.1 The message has failed, RSET first\r\n")
+        del pending[0]
+    relay.message_failed = not pending
+    ending.finish_transaction(relay, reply)
+    for waiting in pending:
+        relay.ask(waiting)
+
+
+def _amid_chunks(relay: Relay, backend: Backend, slot: Slot) -> None:
+    """Deal with a command that is no chunk, while the backend waits for the rest of a message (rule S15)."""
+    verb = slot.verb
+    if verb in (RSET, EHLO, HELO, QUIT):
+        pending = ending.abort_backend(relay)
+        ending.finish_transaction(relay, b"")
+        if verb is RSET or verb is QUIT:
+            pending.remove(slot)
+            answer_without_backend(relay, [slot], b"")
+        for waiting in pending:
+            relay.ask(waiting)
+        return
+    backend.drop(slot)
+    if verb is DATA:
+        refuse_data(relay, slot, _BAD_SEQUENCE)
+    elif verb is NOOP:
+        slot.reply = _OK
+    else:
+        slot.reply = _BAD_SEQUENCE
+        relay.errors += 1
+
+
+def answer_without_backend(relay: Relay, slots: list[Slot], first: bytes) -> None:
+    """Answer commands that have no backend to go to; ``first`` is the reply to the first one, if it is not empty."""
+    for index, slot in enumerate(slots):
+        if isinstance(slot, ChunkSlot):
+            refuse_chunk(relay, slot, first if first and not index else _BAD_SEQUENCE)
+        elif slot.verb is QUIT:
+            slot.reply = relay.goodbye()
+            relay.closing = True
+        elif slot.verb is DATA:
+            refuse_data(relay, slot, first if first and not index else _BAD_SEQUENCE)
+        elif first and not index:
+            slot.reply = first
+        elif slot.verb is RSET or slot.verb is NOOP:
+            slot.reply = _OK
+        else:
+            slot.reply = _BAD_SEQUENCE

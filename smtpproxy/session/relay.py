@@ -1,0 +1,460 @@
+"""The relay: one client's frontend and its backend joined (inbound).
+
+Theory of operation.  Bytes of the client become commands; each command becomes a slot, an owed reply, at the end of
+the reply pipeline.  A slot is answered by us, or goes to the backend, which asks it of the server at the pace that the
+server can bear; the server's replies come back in order and fill their slots.  What is filled at the head of the
+pipeline leaves, a whole group in one write.  So a burst sent before the greeting is nothing special: its slots wait.
+
+The relay does no I/O.  Its owner feeds it (``client_received``, ``backend_received`` and the other events); after each
+event it writes ``take_replies()`` to the client and ``backend_out`` to the server, and carries out ``actions`` in
+their order.  ``commands.py`` says what a command does, ``answers.py`` what a server's reply does, ``message.py`` how
+mail data flows, ``ending.py`` how all this ends; this file has the state that they share and its events.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from smtpproxy.smtp.commands import GREETING, OWN_EHLO, OWN_GREETING, OWN_HELO, OWN_RSET, Verb, Wait
+
+from . import answers, commands, ending, message
+from .backend import Backend, ChunkSlot
+from .frontend import Event, Frontend, State, is_auth
+from .pipeline import ReplyPipeline, Slot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from smtpproxy.smtp.chunks import ChunkStuffer
+    from smtpproxy.smtp.commands import Command
+    from smtpproxy.smtp.maildata import MailDataReader
+
+    from .policy import ClientPolicy, Learned, RelayPolicy
+    from .transaction import Transaction
+
+
+class Action(Enum):
+    """What the owner has to do besides writing."""
+
+    CONNECT = "open or borrow a backend session"
+    NEXT_SERVER = "this server cannot serve: drop its connection, try another one (rule S19)"
+    ABORT_BACKEND = "reset the backend connection: nothing that it has half of may count (rules S10, S15)"
+    DROP_BACKEND = "close the backend connection"
+    QUIT_BACKEND = "take leave of the backend, then close"
+    RELEASE_BACKEND = "keep the backend session for another client"
+    PROBE_CLIENT = "read once more, without waiting, and report by client_received or client_quiet (rule H4)"
+    CLOSE_CLIENT = "close the client connection when everything is written"
+
+
+class Relay:
+    """One client's session. ``now`` is always in seconds of a monotonic clock."""
+
+    __slots__ = (
+        "actions",
+        "authenticated",
+        "backend",
+        "backend_fault",
+        "backend_out",
+        "chunk",
+        "chunk_octets",
+        "client",
+        "closing",
+        "command_count",
+        "draining",
+        "early",
+        "ehlo",
+        "ehlo_slot",
+        "ended",
+        "eof",
+        "errors",
+        "frontend",
+        "learned",
+        "message_failed",
+        "missing",
+        "now",
+        "octets",
+        "once_only",
+        "over",
+        "pace",
+        "pipeline",
+        "policy",
+        "promised",
+        "reader",
+        "reason",
+        "recipients_accepted",
+        "recipients_asked",
+        "recipients_refused",
+        "refused_data",
+        "relay_refused",
+        "released",
+        "reply_count",
+        "spoiled",
+        "stuffed",
+        "stuffer",
+        "trace",
+        "transaction",
+        "verdict",
+        "violations",
+    )
+
+    def __init__(self, policy: RelayPolicy, client: ClientPolicy, learned: Learned | None) -> None:
+        """``learned`` lets a session begin without its backend, where the policy is not eager (rule S18)."""
+        limits = policy.limits
+        self.policy = policy
+        self.client = client
+        self.learned = learned
+        self.frontend = Frontend(limits.line, limits.auth_line)
+        self.pipeline = ReplyPipeline()
+        self.backend: Backend | None = None
+        self.released: Backend | None = None
+        """The backend that RELEASE_BACKEND is about."""
+        self.backend_fault = ""
+        """Why the last server could not serve."""
+        self.backend_out: list[bytes] = []
+        self.actions: list[Action] = []
+        self.trace: Callable[[str, bytes], None] | None = None
+        """Told a direction (``C:``, ``S:`` towards the client, ``B>`` and ``B<`` at the backend) and what went there."""
+        self.now = 0.0
+
+        self.ehlo = b""
+        """The client's EHLO or HELO line, once accepted."""
+        self.ehlo_slot: Slot | None = None
+        """The client's EHLO that the backend refused, while HELO is tried."""
+        self.once_only = False
+        """Whether the backend was seen to take EHLO only once in a session."""
+        self.promised: frozenset[bytes] = frozenset()
+        """The backend's extensions that this client was told of."""
+        self.missing: frozenset[bytes] = frozenset()
+        """Those of them that the present backend has not (rule S18)."""
+        self.authenticated = False
+        self.spoiled = False
+        """Whether no fresh backend session can take the place of the lost one: it had seen AUTH (rule S15)."""
+        self.early = False
+        """Whether the client spoke before the greeting was written (rule S2)."""
+        self.eof = False
+        self.stuffed = False
+        """Whether no more of the client should be read until the backend has answered (bounded bursts)."""
+        self.closing = False
+        """Whether the session ends as soon as every owed reply has left."""
+        self.over = False
+        self.draining = False
+        """Whether the service is going down."""
+        self.reason = ""
+        """Why the session ended."""
+
+        self.transaction: Transaction | None = None
+        self.ended: list[Transaction] = []
+        """Transactions that have ended and were not fetched by the owner."""
+        self.recipients_asked = 0
+        self.reader: MailDataReader | None = None
+        self.stuffer: ChunkStuffer | None = None
+        self.chunk: ChunkSlot | None = None
+        """The chunk whose octets are coming in."""
+        self.chunk_octets = 0
+        """Octets announced by BDAT for the message that comes in."""
+        self.verdict = b""
+        """Why the message that comes in by DATA will not be taken; its data is thrown away (rule S15)."""
+        self.message_failed = False
+        """Whether a chunk was refused, so that no other of this message may follow."""
+        self.refused_data: tuple[Slot, bytes] | None = None
+        """A refusal of DATA that waits for the last look at the client's input (rule H4)."""
+
+        self.command_count = 0
+        self.reply_count = 0
+        self.octets = 0
+        self.errors = 0
+        self.violations = 0
+        """Times that the client was out of step (rule S5)."""
+        self.relay_refused = 0
+        """Recipients refused for their domain (rule S14)."""
+        self.recipients_accepted = 0
+        self.recipients_refused = 0
+        self.pace = ""
+
+    # --- events: the client ------------------------------------------------------------------------------------
+
+    def start(self, now: float) -> None:
+        """Begin, when the client's connection has been accepted."""
+        self.now = now
+        greeting = Slot(GREETING)
+        self.pipeline.owe(greeting)
+        if self.policy.eager or self.learned is None:
+            self._open(greeting)
+        else:
+            greeting.reply = b"220 " + self.learned.host + b" ESMTP\r\n"
+
+    def client_received(self, data: bytes, now: float) -> None:
+        """Take bytes of the client."""
+        self.now = now
+        if not self.pipeline.groups and not self.early:
+            self.early = True
+            if self.client.early_refusal:
+                ending.fail(self, self.client.early_refusal, "pregreet")
+                return
+        if self.frontend.state is State.AWAIT_DATA:
+            message.talked_behind_data(self)
+            return
+        self.frontend.receive(data)
+        self._read_client()
+
+    def client_quiet(self, now: float) -> None:
+        """Learn that nothing more of the client was there to be read (the answer to PROBE_CLIENT)."""
+        self.now = now
+        message.data_refused(self)
+        self._read_client()
+
+    def client_eof(self, now: float) -> None:
+        """Learn that the client has closed its writing side: what it sent is still answered (rule S13)."""
+        self.now = now
+        self.eof = True
+        if self.frontend.state is State.COMMANDS:
+            self._read_client()
+        elif self.frontend.state is not State.CLOSED:
+            ending.vanish(self, "client closed the connection in the middle")
+
+    def client_lost(self, why: str) -> None:
+        """Learn that the client's connection is gone."""
+        ending.vanish(self, why)
+
+    def client_timed_out(self) -> None:
+        """Learn that the client has let its time pass (RFC 5321, 4.5.3.2.7)."""
+        ending.fail(self, self.text(b"421 4.4.2", b"Timeout, closing connection"), "client timed out")
+
+    # --- events: the backend -----------------------------------------------------------------------------------
+
+    def backend_received(self, data: bytes, now: float) -> None:
+        """Take bytes of the server."""
+        self.now = now
+        backend = self.backend
+        if backend is None:
+            return
+        for reply in backend.receive(data):
+            self.reply_count += 1
+            if self.trace is not None:
+                self.trace("B<", reply.raw)
+            answers.take(self, backend, reply)
+            if self.backend is not backend:
+                break
+        else:
+            if backend.fault:
+                self.backend_lost(f"backend sent garbage: {backend.fault}")
+        if self.frontend.waiting or self.eof:
+            self._read_client()
+        else:
+            self._advance_backend()
+
+    def backend_borrowed(self, kept: Backend) -> None:
+        """Take a kept session with a server as the answer to CONNECT (rule S18)."""
+        fresh = self.backend
+        if fresh is None:
+            return
+        greeting = fresh.outstanding.pop()
+        kept.queue, kept.waiting = fresh.queue, fresh.waiting
+        self.backend = kept
+        answers.greet_again(self, kept, greeting)
+        self._read_client()
+
+    def backend_lost(self, why: str) -> None:
+        """Learn that the connection with the server is gone, or of no use any more."""
+        ending.backend_lost(self, why)
+
+    def backend_failed(self, why: str) -> None:
+        """Learn that no server could be reached (the other answer to CONNECT and NEXT_SERVER)."""
+        self.backend = None
+        ending.fail(self, self.text(b"421 4.3.2", b"Service not available, try again later"), why)
+
+    def backend_timed_out(self) -> None:
+        """Learn that the server has let its time pass (RFC 5321, 4.5.3.2)."""
+        ending.backend_lost(self, "backend timed out")
+
+    # --- events: our own side ----------------------------------------------------------------------------------
+
+    def shut_down(self) -> None:
+        """Learn that the service is going down: end between transactions, with 421 (RFC 5321, 3.8)."""
+        self.draining = True
+        if not self.closing and self.at_rest and not self.frontend.waiting:
+            ending.fail(self, self.going_down(), "shutdown")
+
+    def end_now(self) -> None:
+        """Learn that the service cannot wait any longer: the message that comes in is given up (rule S15)."""
+        ending.fail(self, self.going_down(), "shutdown")
+
+    def internal_error(self) -> None:
+        """Learn that we have failed ourselves: this session ends, nothing else does (rule H10)."""
+        ending.fail(self, self.text(b"421 4.3.0", b"Internal error, closing connection"), "internal error")
+
+    # --- what the owner asks ------------------------------------------------------------------------------------
+
+    def take_replies(self, *, hold: bool = True) -> bytes:
+        """Give what is to be written to the client; without ``hold`` also part of a group (rule S4)."""
+        state = self.frontend.state
+        # Where the client's own bytes are missing, the replies before them must not wait for it.
+        wait = hold and state is not State.CHUNK and state is not State.MAIL_DATA and state is not State.AUTH_RESPONSE
+        replies = self.pipeline.take(hold=wait)
+        if replies and self.trace is not None:
+            self.trace("S:", replies)
+        if not self.pipeline:
+            if self.draining and not self.closing and self.at_rest:
+                ending.fail(self, self.going_down(), "shutdown")
+                replies += self.pipeline.take(hold=False)
+            if self.closing:
+                ending.close(self)
+        return replies
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the client is between transactions and owed nothing."""
+        return self.transaction is None and not self.pipeline and self.frontend.state is State.COMMANDS
+
+    @property
+    def client_wait(self) -> Wait:
+        """What we wait for from the client."""
+        state = self.frontend.state
+        if state is State.MAIL_DATA or state is State.CHUNK:
+            return Wait.NOTHING if self.stuffed else Wait.DATA_BLOCK
+        if self.closing or (self.pipeline and not self.pipeline.holding):
+            return Wait.NOTHING
+        return Wait.COMMAND
+
+    @property
+    def backend_wait(self) -> Wait:
+        """What we wait for from the server."""
+        slot = None if self.backend is None else self.backend.awaited
+        if slot is None or (isinstance(slot, ChunkSlot) and slot.left):
+            return Wait.NOTHING
+        return slot.verb.wait
+
+    # --- what the modules beside this one are made of -------------------------------------------------------------
+
+    def text(self, code: bytes, words: bytes) -> bytes:
+        """Make a reply of our own: codes, our name, words (RFC 5321, 4.2; RFC 3463)."""
+        return code + b" " + self.policy.hostname + b" " + words + b"\r\n"
+
+    def going_down(self) -> bytes:
+        """Give the reply that says so."""
+        return self.text(b"421 4.3.2", b"Service shutting down, closing connection")
+
+    def goodbye(self) -> bytes:
+        """Give our own reply to QUIT (rule S17)."""
+        return self.text(b"221 2.0.0", b"Closing connection")
+
+    def answer(self, verb: Verb, reply: bytes) -> None:
+        """Answer a command ourselves, in its turn."""
+        slot = Slot(verb)
+        slot.reply = reply
+        self.pipeline.owe(slot)
+
+    def refuse(self, verb: Verb, reply: bytes) -> None:
+        """Answer a command ourselves with an error."""
+        self.errors += 1
+        self.answer(verb, reply)
+
+    def pass_on(self, slot: Slot) -> None:
+        """Let the backend answer, opening a session with it where there is none."""
+        self.pipeline.owe(slot)
+        self.ask(slot)
+
+    def ask(self, slot: Slot) -> None:
+        """Give the backend a slot that is in the pipeline already."""
+        backend = self.backend
+        if backend is None:
+            if self.spoiled:
+                ending.fail(self, self.text(b"421 4.3.0", b"Backend session lost, please start again"), "backend gone")
+                return
+            backend = self._open(None)
+        backend.ask(slot)
+
+    def advance(self) -> None:
+        """Read on and send on, after something has made that possible."""
+        self._read_client()
+
+    def retry(self, why: str) -> None:
+        """Let another server take the place of one that has not greeted us (rule S19)."""
+        old = self.backend
+        if old is None:
+            return
+        self.backend = Backend(lockstep=self.policy.lockstep)
+        self.backend.outstanding = old.outstanding
+        self.backend.queue, self.backend.waiting = old.queue, old.waiting
+        self.backend_fault = why
+        self.actions.append(Action.NEXT_SERVER)
+
+    def resume_identity(self, backend: Backend) -> None:
+        """Bring a session that is new to this client to where the client believes it to be (rules S15, S18)."""
+        if self.ehlo and self.ehlo != backend.ehlo:
+            backend.queue.insert(0, Slot(OWN_EHLO if self.ehlo[:1] in b"Ee" else OWN_HELO, self.ehlo))
+            backend.waiting += len(self.ehlo)
+        elif backend.transaction:
+            backend.queue.insert(0, Slot(OWN_RSET, b"RSET\r\n"))
+            backend.waiting += 6
+
+    def _open(self, greeting: Slot | None) -> Backend:
+        backend = Backend(lockstep=self.policy.lockstep)
+        backend.outstanding.append(greeting or Slot(OWN_GREETING))
+        self.backend = backend
+        self.actions.append(Action.CONNECT)
+        return backend
+
+    def _read_client(self) -> None:
+        """Parse what is here as far as it may be understood, then send on."""
+        frontend, pipeline = self.frontend, self.pipeline
+        limits = self.policy.limits
+        self.stuffed = False
+        while True:
+            backend = self.backend
+            if len(pipeline) >= limits.burst_commands or (
+                backend is not None and backend.waiting >= limits.burst_octets
+            ):
+                self.stuffed = True
+                break
+            state = frontend.state
+            if state is State.COMMANDS or state is State.AUTH_RESPONSE:
+                command = frontend.next_command()
+                if command is None:
+                    break
+                self._command(command)
+            elif state is State.MAIL_DATA and frontend.waiting:
+                message.read_data(self)
+            elif state is State.CHUNK and frontend.waiting:
+                message.read_chunk(self)
+            else:
+                self.stuffed = frontend.waiting >= limits.burst_octets
+                break
+        if self.eof and not self.stuffed and frontend.state is State.COMMANDS:
+            frontend.move(Event.CLOSE)
+            self.closing = True
+            self.reason = self.reason or "client closed the connection"
+        self._advance_backend()
+
+    def _command(self, command: Command) -> None:
+        self.command_count += 1
+        if self.trace is not None:
+            self.trace("C:", _masked(command.verb, command.raw))
+        if self.errors >= self.policy.limits.errors:
+            ending.end(
+                self,
+                command.verb,
+                self.text(b"421 4.7.0", b"Too many errors, closing connection"),
+                "too many errors",
+            )
+        elif self.draining and self.at_rest:
+            ending.end(self, command.verb, self.going_down(), "shutdown")
+        else:
+            commands.TABLE[command.verb](self, command)
+
+    def _advance_backend(self) -> None:
+        while (backend := self.backend) is not None:
+            before = len(backend.outstanding)
+            slot = backend.advance(self.backend_out)
+            waits = slot is None or not message.decide(self, backend, slot)
+            if self.trace is not None:
+                for sent in backend.outstanding[before:]:
+                    self.trace("B>", _masked(sent.verb, sent.line))
+            if waits:
+                return
+
+
+def _masked(verb: Verb, line: bytes) -> bytes:
+    """Give a line as it may be shown (rule H11)."""
+    return b"AUTH ****\r\n" if is_auth(verb, line) else line
