@@ -1,0 +1,223 @@
+"""Listening sockets: made, inherited, accepted from (rule: TCP_NODELAY on both legs, many clients per wake-up)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.protocol import Factory
+from twisted.python.systemd import ListenFDs
+from zope.interface import implementer
+
+from .inbound import InboundSession
+from .linger import Linger
+from .transport import LeanTransport
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IAddress, IProtocol
+
+    from smtpproxy.config import Endpoint
+
+    from .context import Context
+
+_ACCEPTS_PER_TURN: Final = 64
+_PAUSE_WITHOUT_DESCRIPTORS: Final = 1.0
+_OUT_OF_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Inherited:
+    """The sockets that systemd handed over, by the names of their units (sd_listen_fds_with_names(3))."""
+
+    def __init__(self) -> None:
+        descriptors = ListenFDs.fromEnvironment()
+        self._named = dict(descriptors.inheritedNamedDescriptors())
+
+    def take(self, name: str) -> socket.socket:
+        """Give the socket of that name. Raises OSError if there is none."""
+        if name not in self._named:
+            known = ", ".join(sorted(self._named)) or "none"
+            raise OSError(errno.ENOENT, f"systemd handed over no socket of that name (there are: {known})")
+        return socket.socket(fileno=os.dup(self._named[name]))
+
+
+def open_socket(endpoint: Endpoint, backlog: int, inherited: Inherited) -> socket.socket:
+    """Give a listening socket, not blocking. Raises OSError."""
+    if endpoint.kind == "systemd":
+        sock = inherited.take(endpoint.path)
+    elif endpoint.kind == "unix":
+        sock = _unix_socket(endpoint.path)
+    else:
+        sock = _tcp_socket(endpoint)
+    sock.setblocking(False)
+    if sock.family != socket.AF_UNIX:
+        # Accepted sockets inherit it, which saves a system call for each.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.listen(backlog)
+    return sock
+
+
+def _tcp_socket(endpoint: Endpoint) -> socket.socket:
+    found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, _, _, _, address = found[0]
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # So that 0.0.0.0 and [::] can stand side by side.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _unix_socket(path: str) -> socket.socket:
+    _remove_dead(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(path)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _remove_dead(path: str) -> None:
+    """Remove a socket file that a process left behind which is no more."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        except OSError:
+            return
+
+
+def client_address(peer: Any) -> str:
+    """Give the address of a client as text: IPv4-mapped ones as IPv4; empty for a Unix socket."""
+    if not isinstance(peer, tuple):
+        return ""
+    host: str = peer[0]
+    return host[7:] if host.startswith("::ffff:") and "." in host else host
+
+
+@implementer(IReadDescriptor)
+class LeanPort:
+    """A listening socket whose clients get lean transports."""
+
+    def __init__(self, reactor: Any, sock: socket.socket, context: Context) -> None:
+        self._reactor = reactor
+        self._socket = sock
+        self.context = context
+        """What new sessions begin with; a reload puts another one here."""
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._reactor.addReader(self)
+
+    def stop(self) -> None:
+        """Accept no more and close the socket."""
+        if self._socket.fileno() >= 0:
+            self._reactor.removeReader(self)
+            self._socket.close()
+
+    def doRead(self) -> None:
+        """Accept all that are waiting, up to a bound: the ones accepted before want to be served too."""
+        for _ in range(_ACCEPTS_PER_TURN):
+            try:
+                sock, peer = self._socket.accept()
+            except (BlockingIOError, ConnectionAbortedError, InterruptedError):
+                return
+            except OSError as problem:
+                if problem.errno not in _OUT_OF_DESCRIPTORS:
+                    raise
+                self._reactor.removeReader(self)
+                self._reactor.callLater(_PAUSE_WITHOUT_DESCRIPTORS, self._accept_again)
+                return
+            sock.setblocking(False)
+            transport = LeanTransport(self._reactor, sock, peer)
+            transport.start(session_for(self.context, client_address(peer)))
+
+    def _accept_again(self) -> None:
+        if self._socket.fileno() >= 0:
+            self._reactor.addReader(self)
+
+    def fileno(self) -> int:
+        """Give the descriptor."""
+        return self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        """Name this socket in Twisted's log."""
+        return f"listener {self.context.settings.name}"
+
+    def connectionLost(self, reason: Any) -> None:
+        """Hear from the reactor that the socket is of no use any more."""
+        self.stop()
+
+
+class StockPort:
+    """The same with Twisted's own port and transports."""
+
+    def __init__(self, reactor: Any, sock: socket.socket, context: Context) -> None:
+        self._reactor = reactor
+        self._socket = sock
+        self._port: Any = None
+        self.context = context
+
+    def start(self) -> None:
+        """Begin to accept."""
+        factory = _StockFactory(self)
+        self._port = self._reactor.adoptStreamPort(self._socket.fileno(), self._socket.family, factory)
+        self._socket.close()
+
+    def stop(self) -> None:
+        """Accept no more and close the socket."""
+        if self._port is not None:
+            port, self._port = self._port, None
+            port.stopListening()
+
+
+class _StockFactory(Factory):
+    noisy = False
+
+    def __init__(self, port: StockPort) -> None:
+        self._port = port
+
+    def buildProtocol(self, addr: IAddress | None) -> IProtocol:
+        host = getattr(addr, "host", None)
+        return session_for(self._port.context, client_address((host,)) if host else "")
+
+
+def session_for(context: Context, address: str) -> Any:
+    """Give the protocol for a new client: a session, or a refusal where there is no room (421)."""
+    why = context.admit(address)
+    if not why:
+        return InboundSession(context, address)
+    context.journal.session_refused(context.settings.name, address, why)
+    reply = b"421 4.3.2 " + context.policy.hostname + b" " + why.capitalize().encode() + b", try again later\r\n"
+    return Refusal(context, reply)
+
+
+class Refusal(Linger):
+    """Says one reply and closes."""
+
+    __slots__ = ("_reply",)
+
+    def __init__(self, context: Context, reply: bytes) -> None:
+        super().__init__(context.sweep, context.next_number(), context.clock() + context.settings.timeouts.close)
+        self._reply = reply
+
+    def makeConnection(self, transport: Any) -> None:
+        """Say it."""
+        transport.write(self._reply)
+        super().makeConnection(transport)

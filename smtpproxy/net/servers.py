@@ -1,0 +1,96 @@
+"""The servers of a backend: in which order they are tried, and which of them rest (rule S19)."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from smtpproxy.config import Endpoint
+
+
+class Server:
+    """One address that a backend can be reached at."""
+
+    __slots__ = ("address", "family", "name", "rests_until")
+
+    def __init__(self, name: str, family: int, address: Any) -> None:
+        """``name`` as the log shows it; ``family`` and ``address`` as the socket module wants them."""
+        self.name = name
+        self.family = family
+        self.address = address
+        self.rests_until = 0.0
+
+
+class Servers:
+    """All addresses of a backend, in the order of the configuration."""
+
+    def __init__(self, endpoints: Iterable[Endpoint], rest: float, clock: Callable[[], float]) -> None:
+        """``rest``: seconds for which a failed server is only tried when there is no other; ``clock`` is monotonic."""
+        self._endpoints = tuple(endpoints)
+        self._rest = rest
+        self._clock = clock
+        self._found: dict[Endpoint, list[Server]] = {e: [] for e in self._endpoints}
+        self._all: list[Server] = []
+
+    def resolve(self) -> list[str]:
+        """Look every name up, which may block; give a message for each that could not be.
+
+        A server whose look-up fails keeps the addresses it had.
+        """
+        problems: list[str] = []
+        for endpoint in self._endpoints:
+            try:
+                self._found[endpoint] = _servers(endpoint, self._found[endpoint])
+            except OSError as problem:
+                problems.append(f"{endpoint}: {problem.strerror or problem}")
+        self._all = [server for endpoint in self._endpoints for server in self._found[endpoint]]
+        return problems
+
+    @property
+    def has_names(self) -> bool:
+        """Whether an address can change, so that it must be looked up again."""
+        return any(e.kind == "tcp" and not _is_literal(e.host) for e in self._endpoints)
+
+    def next(self, tried: list[Server]) -> Server | None:
+        """Give the server to try after those in ``tried``, the resting ones last; None when all have been."""
+        resting = None
+        now = self._clock()
+        for server in self._all:
+            if server in tried:
+                continue
+            if server.rests_until <= now:
+                return server
+            resting = resting or server
+        return resting
+
+    def failed(self, server: Server) -> None:
+        """Let a server rest."""
+        server.rests_until = self._clock() + self._rest
+
+
+def _servers(endpoint: Endpoint, known: list[Server]) -> list[Server]:
+    if endpoint.kind == "unix":
+        return known or [Server(str(endpoint), socket.AF_UNIX, endpoint.path)]
+    flags = socket.AI_NUMERICHOST if _is_literal(endpoint.host) else socket.AI_ADDRCONFIG
+    found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=flags)
+    by_address = {server.address: server for server in known}
+    servers: list[Server] = []
+    for family, _, _, _, address in found:
+        name = f"{address[0]}:{address[1]}" if family == socket.AF_INET else f"[{address[0]}]:{address[1]}"
+        server = by_address.get(address) or Server(name, family, address)
+        if server not in servers:
+            servers.append(server)
+    return servers
+
+
+def _is_literal(host: str) -> bool:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except OSError:
+            continue
+        return True
+    return False

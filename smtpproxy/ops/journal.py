@@ -1,0 +1,141 @@
+"""What happened, told to the log and to the counters: one line per session and per transaction (rule H11)."""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING
+
+from smtpproxy.smtp.paths import path_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from smtpproxy.net.inbound import InboundSession
+    from smtpproxy.session.transaction import Transaction
+
+    from .counters import Counters
+    from .log import EventLog
+
+_SHOWN_OF_A_LINE = 1000
+
+
+class Journal:
+    """Hears of every end of a session or transaction, and of whatever is out of the ordinary."""
+
+    def __init__(self, log: EventLog, counters: Counters, clock: Callable[[], float], *, transcripts: bool) -> None:
+        """``clock`` is the monotonic one that sessions use; ``transcripts`` writes every line of every session."""
+        self._log = log
+        self._counters = counters
+        self._clock = clock
+        self._transcripts = transcripts
+
+    def transaction_ended(self, session: InboundSession, transaction: Transaction) -> None:
+        """Write and count a mail transaction."""
+        counters, reply = self._counters, transaction.reply
+        counters.transactions += 1
+        counters.octets += transaction.octets
+        counters.messages_accepted += reply[:1] == b"2"
+        counters.messages_refused += reply[:1] in (b"4", b"5")
+        counters.smuggling_lines += transaction.bare_seen
+        self._log.info(
+            "transaction",
+            {
+                "session": session.number,
+                "listener": session.context.settings.name,
+                "client": session.address or "unix",
+                "from": path_of(transaction.mail),
+                "to": b",".join(map(path_of, transaction.recipients)),
+                "accepted": transaction.accepted,
+                "refused": transaction.refused,
+                "octets": transaction.octets,
+                "by": transaction.verb.name if transaction.verb is not None else None,
+                "bare_line_endings": transaction.bare_seen or None,
+                "reply": reply.rstrip(b"\r\n") or None,
+                "duration": session.context.clock() - transaction.started,
+            },
+        )
+
+    def session_ended(self, session: InboundSession) -> None:
+        """Write and count a session."""
+        relay = session.relay
+        pipeline = relay.pipeline
+        saved = pipeline.replies - pipeline.groups
+        self._count(session, saved)
+        self._log.info(
+            "session",
+            {
+                "session": session.number,
+                "listener": session.context.settings.name,
+                "client": session.address or "unix",
+                "ehlo": relay.ehlo[5:-2] or None,
+                "backend": session.server.name if session.server is not None else None,
+                "reused": session.reused or None,
+                "commands": relay.command_count,
+                "replies": pipeline.replies,
+                "errors": relay.errors,
+                "accepted": relay.recipients_accepted,
+                "refused": relay.recipients_refused + relay.relay_refused,
+                "octets": relay.octets,
+                "early": relay.early,
+                "pace": relay.pace or None,
+                "round_trips_saved": saved,
+                "duration": session.context.clock() - session.started,
+                "end": relay.reason,
+            },
+        )
+
+    def _count(self, session: InboundSession, saved: int) -> None:
+        counters, relay = self._counters, session.relay
+        counters.sessions += 1
+        counters.sessions_early += relay.early
+        counters.pregreet_violations += relay.reason == "pregreet"
+        counters.synchronisation_violations += relay.violations
+        counters.command_errors += relay.errors
+        counters.recipients_accepted += relay.recipients_accepted
+        counters.recipients_refused += relay.recipients_refused + relay.relay_refused
+        counters.relay_refused += relay.relay_refused
+        counters.round_trips_saved += saved
+        counters.backend_reuses += session.reused
+        counters.backend_connects += session.server is not None and not session.reused
+        counters.timeouts += relay.reason.endswith("timed out")
+
+    def session_refused(self, listener: str, address: str, why: str) -> None:
+        """Write and count a client that there was no room for."""
+        self._counters.sessions_refused += 1
+        self._log.warning("session_refused", {"listener": listener, "client": address or "unix", "why": why})
+
+    def backend_failed(self, backend: str, server: str, why: str) -> None:
+        """Write and count a server that could not serve (rule S19)."""
+        self._counters.backend_failures += 1
+        self._log.warning("backend_failed", {"backend": backend, "server": server or None, "why": why})
+
+    def internal_error(self, session: InboundSession) -> None:
+        """Write and count the exception that is being handled (rule H10)."""
+        self._counters.internal_errors += 1
+        self._log.error(
+            "internal_error",
+            {
+                "session": session.number,
+                "listener": session.context.settings.name,
+                "client": session.address or "unix",
+                "traceback": traceback.format_exc(),
+            },
+        )
+
+    def extensions_dropped(self, listener: str, keywords: list[bytes]) -> None:
+        """Write which EHLO keywords of a backend are not passed on (rule S7)."""
+        if keywords:
+            self._log.info("extensions_not_passed_on", {"listener": listener, "keywords": keywords})
+
+    def tracer(self, session: InboundSession) -> Callable[[str, bytes], None] | None:
+        """Give what writes the lines of a transcript, if transcripts are wanted."""
+        if not self._transcripts:
+            return None
+        number = session.number
+
+        def trace(direction: str, text: bytes) -> None:
+            for line in text[:-2].split(b"\r\n"):
+                shown = b"334 ****" if line[:3] == b"334" else line[:_SHOWN_OF_A_LINE]
+                self._log.info("transcript", {"session": number, "line": direction.encode() + b" " + shown})
+
+        return trace
