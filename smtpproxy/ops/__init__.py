@@ -1,0 +1,1 @@
+"""Operating the service: its log, its counters, the demonstration."""

@@ -1,0 +1,63 @@
+"""What a running service counts: plain integers, cheap enough for every session."""
+
+from __future__ import annotations
+
+
+class Counters:
+    """Totals since the start of the process. Whoever sees something happen adds to it; nothing locks.
+
+    Each attribute is an int that starts at 0 and only grows; the comment beside it says what one more means.
+    """
+
+    __slots__ = (
+        "backend_connects",  # connection to a backend established
+        "backend_failures",  # backend that refused, stalled, answered garbage or vanished (S19)
+        "backend_reuses",  # idle backend session lent to another client
+        "command_errors",  # command answered with 4xx or 5xx of our own making
+        "internal_errors",  # exception of ours that ended a session with 421
+        "messages_accepted",  # message whose end of data the backend answered with 2xx
+        "messages_refused",  # message whose end of data was answered with 4xx or 5xx
+        "octets",  # octet of mail data taken from a client
+        "pregreet_violations",  # client that sent before the greeting without licence (S1, S2)
+        "recipients_accepted",  # RCPT answered with 2xx
+        "recipients_refused",  # RCPT answered with 4xx or 5xx, S14 included
+        "relay_refused",  # recipient of a foreign domain refused (S14)
+        "round_trips_saved",  # round trip that the client did not have to wait for
+        "sessions",  # client connection taken
+        "sessions_early",  # of these, session that began with early pipelining
+        "sessions_refused",  # client connection turned away with 421, because a limit is reached
+        "smuggling_lines",  # mail data with a bare CR or LF seen in it (S11)
+        "synchronisation_violations",  # bytes behind a command that ends a burst (S5)
+        "timeouts",  # session that a time-out ended, of the client or of the backend
+        "transactions",  # mail transaction begun: MAIL answered with 2xx
+    )
+
+    backend_connects: int
+    backend_failures: int
+    backend_reuses: int
+    command_errors: int
+    internal_errors: int
+    messages_accepted: int
+    messages_refused: int
+    octets: int
+    pregreet_violations: int
+    recipients_accepted: int
+    recipients_refused: int
+    relay_refused: int
+    round_trips_saved: int
+    sessions: int
+    sessions_early: int
+    sessions_refused: int
+    smuggling_lines: int
+    synchronisation_violations: int
+    timeouts: int
+    transactions: int
+
+    def __init__(self) -> None:
+        """Begin with every counter at 0."""
+        for name in self.__slots__:
+            setattr(self, name, 0)
+
+    def as_dict(self) -> dict[str, int]:
+        """Give the present values by name, in alphabetical order: a copy that does not change any more."""
+        return {name: getattr(self, name) for name in self.__slots__}
