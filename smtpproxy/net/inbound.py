@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from zope.interface import implementer
 
-from smtpproxy.session.relay import Action, Relay
+from smtpproxy.session.actions import Action
+from smtpproxy.session.relay import Relay
 from smtpproxy.smtp.commands import Wait
 
 from .leg import BackendLeg, part

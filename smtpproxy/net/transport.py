@@ -199,7 +199,7 @@ class LeanTransport:
         self._offset = sent
         return not queue
 
-    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:  # noqa: FBT001  # Twisted's interface
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:  # Twisted's interface
         """Let a push producer be told when to stop and when to go on."""
         if not streaming:
             raise ValueError("LeanTransport takes push producers only")
@@ -313,7 +313,7 @@ class LeanTransport:
         """Say whether small segments leave at once."""
         return bool(self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
-    def setTcpNoDelay(self, enabled: bool) -> None:  # noqa: FBT001  # Twisted's interface
+    def setTcpNoDelay(self, enabled: bool) -> None:  # Twisted's interface
         """Let small segments leave at once, or not."""
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
 
@@ -321,7 +321,7 @@ class LeanTransport:
         """Say whether the kernel probes an idle connection."""
         return bool(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
 
-    def setTcpKeepAlive(self, enabled: bool) -> None:  # noqa: FBT001  # Twisted's interface
+    def setTcpKeepAlive(self, enabled: bool) -> None:  # Twisted's interface
         """Let the kernel probe an idle connection, or not."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
 

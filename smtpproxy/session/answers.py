@@ -50,7 +50,7 @@ _CLOSING: Final = 421
 _GREETINGS: Final = frozenset({GREETING, OWN_GREETING})
 
 
-def take(relay: Relay, backend: Backend, reply: Reply) -> None:
+def answer(relay: Relay, backend: Backend, reply: Reply) -> None:
     """Give one reply to the slot that it answers (rule H8)."""
     if not backend.outstanding:
         unasked = reply.raw if reply.code == _CLOSING else b""
@@ -58,7 +58,7 @@ def take(relay: Relay, backend: Backend, reply: Reply) -> None:
         return
     slot = backend.outstanding[0]
     code = reply.code
-    if code < 400 and isinstance(slot, ChunkSlot) and slot.left:
+    if slot.verb is BDAT and code < 400 and isinstance(slot, ChunkSlot) and slot.left:
         ending.backend_lost(relay, "backend answered before the end of a chunk")
         return
     del backend.outstanding[0]
@@ -122,7 +122,6 @@ def _turned_away(relay: Relay, backend: Backend, reply: Reply) -> None:
     """Let a refusal that came before the client's command be the reply to that command (rule S18)."""
     pending = backend.queue
     ending.leave_backend(relay)
-    relay.errors += 1
     message.answer_without_backend(relay, pending, reply.raw)
 
 
@@ -130,17 +129,24 @@ def _ehlo(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
     if reply.code < 300:
         head, extensions = relay.policy.extensions.adapt(reply.raw)
         _identified(relay, backend, slot, extensions)
-        backend.host = head.split(b" ", 1)[0]
+        backend.host = head.split(b" ", 1)[0] or relay.policy.hostname
         if relay.learned is None or relay.learned.extensions is not extensions:
             relay.learned = Learned(backend.host, extensions)
-        slot.reply = extensions.reply(head, early=relay.client.early)
+        slot.reply = extensions.reply(head or relay.policy.hostname, early=relay.client.early)
     elif reply.code == 503 and backend.ehlo:
         _second_refused(relay, backend, slot)
+    elif relay.transaction is not None:
+        _refused_amid(relay, reply)
     elif reply.code >= 500:
         relay.ehlo_slot = slot
         backend.send(Slot(HELO_INSTEAD, b"HELO" + slot.line[4:]), relay.backend_out)
     else:
         _pass_back(relay, backend, slot, reply)
+
+
+def _refused_amid(relay: Relay, reply: Reply) -> None:
+    """End: we took the EHLO for the end of the transaction, and for the backend it goes on."""
+    ending.fail(relay, reply.raw, "EHLO refused amid a transaction")
 
 
 def _second_refused(relay: Relay, backend: Backend, slot: Slot) -> None:
@@ -175,7 +181,10 @@ def _helo_instead(relay: Relay, backend: Backend, _slot: Slot, reply: Reply) -> 
 def _helo(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
     if reply.code < 300:
         _identified(relay, backend, slot, relay.policy.extensions.nothing)
-        backend.host = reply.lines[0].split(b" ", 1)[0]
+        backend.host = reply.lines[0].split(b" ", 1)[0] or relay.policy.hostname
+    elif relay.transaction is not None:
+        _refused_amid(relay, reply)
+        return
     _pass_back(relay, backend, slot, reply)
 
 
@@ -192,7 +201,7 @@ def _own_ehlo(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
     if reply.code < 300:
         head, extensions = relay.policy.extensions.adapt(reply.raw)
         backend.identified(slot.line, extensions)
-        backend.host = head.split(b" ", 1)[0]
+        backend.host = head.split(b" ", 1)[0] or relay.policy.hostname
         if relay.learned is None or relay.learned.extensions is not extensions:
             relay.learned = Learned(backend.host, extensions)
         _compare(relay, backend, extensions)
@@ -214,7 +223,7 @@ def _own_helo(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
         nothing = relay.policy.extensions.nothing
         # Noted under the line that the client gave, so that it counts as said.
         backend.identified(relay.ehlo, nothing)
-        backend.host = reply.lines[0].split(b" ", 1)[0]
+        backend.host = reply.lines[0].split(b" ", 1)[0] or relay.policy.hostname
         _compare(relay, backend, nothing)
     elif reply.code >= 400:
         _turned_away(relay, backend, reply)
@@ -308,6 +317,7 @@ def _rset(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
 
 
 def _auth(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
+    backend.secret = True
     if reply.code == 334:
         if relay.frontend.waiting:
             relay.violations += 1

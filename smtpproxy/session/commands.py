@@ -51,7 +51,7 @@ def _pass_on(relay: Relay, command: Command) -> None:
 
 
 def _ehlo(relay: Relay, command: Command) -> None:
-    _new_message(relay)
+    relay.new_message()
     learned = relay.learned
     if relay.backend is not None or learned is None or relay.spoiled:
         _pass_on(relay, command)
@@ -64,7 +64,7 @@ def _ehlo(relay: Relay, command: Command) -> None:
 
 
 def _helo(relay: Relay, command: Command) -> None:
-    _new_message(relay)
+    relay.new_message()
     if relay.backend is not None or relay.learned is None or relay.spoiled:
         _pass_on(relay, command)
     elif not command.argument:
@@ -76,7 +76,9 @@ def _helo(relay: Relay, command: Command) -> None:
 
 
 def _mail(relay: Relay, command: Command) -> None:
-    _new_message(relay)
+    if not relay.envelope or (relay.transaction is None and not relay.pipeline.slots):
+        relay.new_message()
+    relay.envelope = True
     size = relay.policy.limits.message_size
     if size is not None and _declared_size(command.argument) > size:
         relay.refuse(MAIL, b"552 5.3.4 Message too big\r\n")
@@ -115,8 +117,9 @@ def _bdat(relay: Relay, command: Command) -> None:
         ending.end(relay, BDAT, b"521 5.5.4 Bad chunk size, cannot go on\r\n", "bad chunk size")
         return
     size, last = chunk
-    slot = ChunkSlot(command.raw, size, last=last)
-    relay.pipeline.owe(slot)
+    # Written anew, so that no server reads another number in it.
+    slot = ChunkSlot(b"BDAT %d LAST\r\n" % size if last else b"BDAT %d\r\n" % size, size, last=last)
+    relay.pipeline.slots.append(slot)
     relay.chunk_octets += size
     slot.refusal = _chunk_refusal(relay)
     if slot.refusal:
@@ -124,10 +127,10 @@ def _bdat(relay: Relay, command: Command) -> None:
         relay.message_failed = True
     else:
         relay.ask(slot)
+        if last:
+            relay.new_message()
     if relay.frontend.state is State.CLOSED:
         return
-    if last:
-        relay.chunk_octets = 0
     if size:
         relay.frontend.begin_chunk(size)
         relay.chunk = slot
@@ -148,7 +151,9 @@ def _chunk_refusal(relay: Relay) -> bytes:
 
 
 def _rset(relay: Relay, command: Command) -> None:
-    _new_message(relay)
+    if command.raw[4:] == b"\r\n":
+        # With an argument it is an error, after which the transaction goes on.
+        relay.new_message()
     if relay.backend is None:
         relay.answer(RSET, b"250 2.0.0 Ok\r\n")
     else:
@@ -174,9 +179,8 @@ def _quit(relay: Relay, command: Command) -> None:
 
 def _auth(relay: Relay, command: Command) -> None:
     relay.frontend.move(Event.AUTH)
+    relay.confidential = True
     _pass_on(relay, command)
-    if relay.backend is not None:
-        relay.backend.secret = True
 
 
 def _auth_response(relay: Relay, command: Command) -> None:
@@ -216,12 +220,6 @@ def _broken_response(relay: Relay, command: Command) -> None:
 
 def _endless(relay: Relay, _command: Command) -> None:
     ending.end(relay, ENDLESS, b"521 5.5.2 Line without end\r\n", "line without end")
-
-
-def _new_message(relay: Relay) -> None:
-    relay.recipients_asked = 0
-    relay.chunk_octets = 0
-    relay.message_failed = False
 
 
 def _declared_size(argument: bytes) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import relay as relays
+from .actions import Action
 from .backend import State as BackendState
 from .frontend import State
 
@@ -53,10 +53,32 @@ def vanish(relay: Relay, why: str) -> None:
         return
     relay.over = relay.closing = True
     relay.reason = why
+    relay.pipeline.abandon()
     relay.frontend.close()
     finish_transaction(relay, b"")
     leave_backend(relay)
-    relay.actions.append(relays.Action.CLOSE_CLIENT)
+    relay.actions.append(Action.CLOSE_CLIENT)
+
+
+def no_more_input(relay: Relay) -> None:
+    """Go on after the client has closed its writing side and everything that it sent has been read (rule S13)."""
+    state = relay.frontend.state
+    if state is State.COMMANDS:
+        relay.frontend.close()
+        relay.closing = True
+        relay.reason = relay.reason or "client closed the connection"
+    elif state is State.MAIL_DATA or state is State.AUTH_RESPONSE:
+        # What is owed up to here, the 354 or 334, still leaves.
+        relay.frontend.close()
+        relay.closing = True
+        relay.reason = _IN_THE_MIDDLE
+        finish_transaction(relay, b"")
+        leave_backend(relay)
+    elif state is State.CHUNK:
+        fail(relay, relay.text(b"421 4.4.2", b"Connection closed in the middle of a chunk"), _IN_THE_MIDDLE)
+
+
+_IN_THE_MIDDLE = "client closed the connection in the middle"
 
 
 def close(relay: Relay) -> None:
@@ -66,7 +88,7 @@ def close(relay: Relay) -> None:
     relay.over = True
     finish_transaction(relay, b"")
     leave_backend(relay)
-    relay.actions.append(relays.Action.CLOSE_CLIENT)
+    relay.actions.append(Action.CLOSE_CLIENT)
 
 
 def leave_backend(relay: Relay) -> None:
@@ -76,15 +98,15 @@ def leave_backend(relay: Relay) -> None:
         return
     relay.backend = None
     if backend.state is BackendState.CLOSED or backend.state is BackendState.GREETING:
-        action = relays.Action.DROP_BACKEND
+        action = Action.DROP_BACKEND
     elif backend.state is BackendState.MESSAGE or backend.partial or not backend.idle:
-        action = relays.Action.ABORT_BACKEND
+        action = Action.ABORT_BACKEND
         relay.backend_out.clear()
     elif relay.policy.reuse and backend.reusable:
         relay.released = backend
-        action = relays.Action.RELEASE_BACKEND
+        action = Action.RELEASE_BACKEND
     else:
-        action = relays.Action.QUIT_BACKEND
+        action = Action.QUIT_BACKEND
     relay.actions.append(action)
 
 
@@ -96,7 +118,7 @@ def abort_backend(relay: Relay) -> list[Slot]:
         return []
     relay.spoiled = relay.spoiled or backend.secret
     relay.backend_out.clear()
-    relay.actions.append(relays.Action.ABORT_BACKEND)
+    relay.actions.append(Action.ABORT_BACKEND)
     return backend.queue
 
 
@@ -111,17 +133,17 @@ def backend_lost(relay: Relay, why: str, reply: bytes = b"") -> None:
     relay.backend = None
     relay.spoiled = relay.spoiled or backend.secret
     relay.backend_out.clear()
-    relay.actions.append(relays.Action.DROP_BACKEND)
+    relay.actions.append(Action.DROP_BACKEND)
     last = reply or relay.text(b"421 4.4.2", b"Backend connection lost")
     chunk = relay.chunk
     if relay.frontend.state is State.MAIL_DATA:
         relay.verdict = reply or b"451 4.4.2 Backend connection lost, message not taken\r\n"
-    elif chunk is not None and not chunk.reply and len(relay.pipeline) == 1:
+    elif chunk is not None and not chunk.reply and len(relay.pipeline.slots) == 1:
         chunk.refusal = reply or b"451 4.4.2 Backend connection lost, message not taken\r\n"
         chunk.pieces.clear()
         relay.message_failed = True
         finish_transaction(relay, chunk.refusal)
-    elif relay.pipeline or relay.transaction is not None or relay.policy.eager or relay.spoiled:
+    elif relay.pipeline.slots or relay.transaction is not None or relay.policy.eager or relay.spoiled:
         fail(relay, last, why)
 
 

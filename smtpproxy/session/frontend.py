@@ -21,7 +21,6 @@ from smtpproxy.smtp.commands import (
     ENDLESS,
     OVERLONG,
     Command,
-    Verb,
     has_controls,
     is_tls,
     parse_command,
@@ -119,18 +118,18 @@ class Frontend:
         buffer, start = self._buffer, self._position
         end = buffer.find(b"\r\n", start)
         if end < 0:
-            if is_tls(buffer[start : start + 1]):
-                return Command(CONTROLS, b"", buffer[start:])
+            if is_tls(buffer[start : start + 1]) and not self._skipped:
+                return Command(CONTROLS, buffer[start:])
             return self._skip() if len(buffer) - start > self._line else None
         size = end + 2 - start + self._skipped
         self._position = end + 2
         if size > self._line and (fault := self._overlong(size, start)) is not None:
             return fault
         raw = buffer[start : end + 2]
-        if has_controls(buffer[start:end]):
-            return Command(CONTROLS, b"", raw)
+        if has_controls(raw[:-2]):
+            return Command(CONTROLS, raw)
         if self.state is State.AUTH_RESPONSE:
-            return Command(AUTH_RESPONSE, b"", raw)
+            return Command(AUTH_RESPONSE, raw)
         return parse_command(raw)
 
     def _limit(self, start: int) -> int:
@@ -142,9 +141,9 @@ class Frontend:
         """Judge a complete line that is longer than a command may be; it is refused whole (rule H3)."""
         skipped, self._skipped = self._skipped, 0
         if size > ENDLESS_LINE:
-            return Command(ENDLESS, b"", b"\r\n")
+            return Command(ENDLESS, b"\r\n")
         if skipped or size > self._limit(start):
-            return Command(OVERLONG, b"", b"\r\n")
+            return Command(OVERLONG, b"\r\n")
         return None
 
     def _skip(self) -> Command | None:
@@ -155,7 +154,7 @@ class Frontend:
         self._skipped += self.waiting - keep
         self._buffer = self._buffer[len(self._buffer) - keep :]
         self._position = 0
-        return Command(ENDLESS, b"", b"\r\n") if self._skipped > ENDLESS_LINE else None
+        return Command(ENDLESS, b"\r\n") if self._skipped > ENDLESS_LINE else None
 
     def take_mail_data(self) -> bytes:
         """Give everything that is here."""
@@ -187,8 +186,3 @@ class Frontend:
         if not self._chunk_left:
             self.move(Event.END_OF_CHUNK)
         return data
-
-
-def is_auth(verb: Verb, raw: bytes) -> bool:
-    """Say whether a line may hold a secret and must never be shown (rule H11)."""
-    return verb is AUTH_RESPONSE or raw[:4].upper() == b"AUTH"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from smtpproxy.smtp.chunks import ChunkStuffer
 from smtpproxy.smtp.commands import (
+    AUTH,
     BDAT,
     CHUNKS_AS_DATA,
     DATA,
@@ -24,7 +25,7 @@ from smtpproxy.smtp.maildata import MailDataReader
 from smtpproxy.smtp.paths import parameters
 
 from . import ending
-from . import relay as relays
+from .actions import Action
 from .backend import Backend, ChunkSlot, Event, State
 from .frontend import Event as ClientEvent
 from .pipeline import Slot
@@ -46,6 +47,7 @@ _FAULTS: Final = {
 
 def begin_data(relay: Relay) -> None:
     """Expect the client's mail data: the backend has said 354."""
+    relay.turns += 1
     relay.reader = MailDataReader(relay.client.bare, pass_nul=relay.client.pass_nul)
     relay.verdict = b""
 
@@ -56,9 +58,10 @@ def read_data(relay: Relay) -> None:
     if reader is None:
         return
     data = relay.frontend.take_mail_data()
-    relay.octets += len(data)
-    _trace_octets(relay, data)
     piece = reader.receive(data)
+    came = len(data) if reader.rest is None else len(data) - len(reader.rest)
+    relay.octets += came
+    _trace_octets(relay, came)
     limit = relay.policy.limits.message_size
     if relay.verdict:
         pass
@@ -72,9 +75,9 @@ def read_data(relay: Relay) -> None:
         _end_of_data(relay, reader, reader.rest)
 
 
-def _trace_octets(relay: Relay, data: bytes) -> None:
+def _trace_octets(relay: Relay, octets: int) -> None:
     if relay.trace is not None:
-        relay.trace("C:", b"(%d octets of mail data)\r\n" % len(data))
+        relay.trace("C:", b"(%d octets of mail data)\r\n" % octets)
 
 
 def _refuse_message(relay: Relay, verdict: bytes) -> None:
@@ -86,8 +89,9 @@ def _refuse_message(relay: Relay, verdict: bytes) -> None:
 def _end_of_data(relay: Relay, reader: MailDataReader, rest: bytes) -> None:
     relay.reader = None
     relay.frontend.end_mail_data(rest)
+    relay.new_message()
     slot = Slot(END_OF_DATA)
-    relay.pipeline.owe(slot)
+    relay.pipeline.slots.append(slot)
     if relay.transaction is not None:
         relay.transaction.octets = reader.octets
         relay.transaction.verb = DATA
@@ -123,8 +127,9 @@ def talked_behind_data(relay: Relay) -> None:
 
 def refuse_data(relay: Relay, slot: Slot, reply: bytes) -> None:
     """Refuse DATA, once we are sure that nothing was sent behind it (rule H4)."""
+    relay.errors += 1
     relay.refused_data = (slot, reply)
-    relay.actions.append(relays.Action.PROBE_CLIENT)
+    relay.actions.append(Action.PROBE_CLIENT)
 
 
 def data_refused(relay: Relay) -> None:
@@ -133,7 +138,6 @@ def data_refused(relay: Relay) -> None:
         slot, reply = relay.refused_data
         slot.reply = reply
         relay.refused_data = None
-        relay.errors += 1
         relay.frontend.move(ClientEvent.REFUSED)
 
 
@@ -144,7 +148,7 @@ def read_chunk(relay: Relay) -> None:
     """Take what is here of a chunk; it goes straight on where its command has gone already (rule S9)."""
     data = relay.frontend.take_chunk()
     relay.octets += len(data)
-    _trace_octets(relay, data)
+    _trace_octets(relay, len(data))
     slot = relay.chunk
     if slot is None:
         return
@@ -293,28 +297,35 @@ def _amid_chunks(relay: Relay, backend: Backend, slot: Slot) -> None:
             relay.ask(waiting)
         return
     backend.drop(slot)
-    if verb is DATA:
-        refuse_data(relay, slot, _BAD_SEQUENCE)
-    elif verb is NOOP:
-        slot.reply = _OK
+    _answer_locally(relay, slot, _OK if verb is NOOP else _BAD_SEQUENCE)
+
+
+def _answer_locally(relay: Relay, slot: Slot, reply: bytes) -> None:
+    """Give a slot a reply of our own, whatever kind of command it stands for."""
+    if isinstance(slot, ChunkSlot):
+        refuse_chunk(relay, slot, reply)
+    elif slot.verb is DATA:
+        refuse_data(relay, slot, reply)
     else:
-        slot.reply = _BAD_SEQUENCE
-        relay.errors += 1
+        relay.errors += not reply.startswith(b"2")
+        slot.reply = reply
+        if slot.verb is AUTH:
+            relay.frontend.move(ClientEvent.AUTH_DONE)
 
 
 def answer_without_backend(relay: Relay, slots: list[Slot], first: bytes) -> None:
     """Answer commands that have no backend to go to; ``first`` is the reply to the first one, if it is not empty."""
     for index, slot in enumerate(slots):
-        if isinstance(slot, ChunkSlot):
-            refuse_chunk(relay, slot, first if first and not index else _BAD_SEQUENCE)
+        if first and not index:
+            _answer_locally(relay, slot, first)
         elif slot.verb is QUIT:
             slot.reply = relay.goodbye()
             relay.closing = True
-        elif slot.verb is DATA:
-            refuse_data(relay, slot, first if first and not index else _BAD_SEQUENCE)
-        elif first and not index:
-            slot.reply = first
         elif slot.verb is RSET or slot.verb is NOOP:
             slot.reply = _OK
+        elif slot.verb is EHLO or slot.verb is HELO:
+            for again in slots[index:]:
+                relay.ask(again)
+            return
         else:
-            slot.reply = _BAD_SEQUENCE
+            _answer_locally(relay, slot, _BAD_SEQUENCE)

@@ -33,20 +33,18 @@ class Slot:
 class ReplyPipeline:
     """The queue of slots of one client."""
 
-    __slots__ = ("_octets", "_ready", "_slots", "groups", "replies")
+    __slots__ = ("_octets", "groups", "ready", "replies", "slots")
 
     def __init__(self) -> None:
-        self._slots: list[Slot] = []
-        self._ready = 0
+        self.slots: list[Slot] = []
+        """What is owed, in order."""
+        self.ready = 0
+        """How many slots at the head are answered and wait for the rest of their group."""
         self._octets = 0
         self.replies = 0
         """Replies that have left."""
         self.groups = 0
         """In how many writes they left."""
-
-    def owe(self, slot: Slot) -> None:
-        """Put a slot at the end of the queue."""
-        self._slots.append(slot)
 
     def take(self, *, hold: bool) -> bytes:
         """Give the replies that are to leave now, as one string.
@@ -54,8 +52,19 @@ class ReplyPipeline:
         With ``hold``, replies wait for the rest of their group, those that were asked for together with them and are
         still unanswered, as long as they are few (rule S4).
         """
-        slots = self._slots
-        ready, total = self._ready, len(slots)
+        slots = self.slots
+        if len(slots) == 1:
+            reply = slots[0].reply
+            if reply:
+                slots.clear()
+                self.ready = self._octets = 0
+                self.replies += 1
+                self.groups += 1
+            return reply
+        return self._take_group(slots, hold=hold)
+
+    def _take_group(self, slots: list[Slot], *, hold: bool) -> bytes:
+        ready, total = self.ready, len(slots)
         while ready < total:
             reply = slots[ready].reply
             if not reply:
@@ -63,11 +72,11 @@ class ReplyPipeline:
             self._octets += len(reply)
             ready += 1
         if not ready or (hold and ready < total and self._octets < HOLD_BACK):
-            self._ready = ready
+            self.ready = ready
             return b""
         leaving = [slot.reply for slot in slots[:ready]]
         del slots[:ready]
-        self._ready = self._octets = 0
+        self.ready = self._octets = 0
         self.replies += ready
         self.groups += 1
         return b"".join(leaving)
@@ -77,19 +86,16 @@ class ReplyPipeline:
 
         Where every slot is answered, ``last`` follows them unasked, as RFC 5321, 3.8 allows for 421.
         """
-        for index, slot in enumerate(self._slots):
+        for index, slot in enumerate(self.slots):
             if not slot.reply:
                 slot.reply = last
-                del self._slots[index + 1 :]
+                del self.slots[index + 1 :]
                 return
         closing = Slot(CLOSING)
         closing.reply = last
-        self._slots.append(closing)
+        self.slots.append(closing)
 
-    @property
-    def holding(self) -> bool:
-        """Whether answered replies wait at the head."""
-        return self._ready > 0
-
-    def __len__(self) -> int:
-        return len(self._slots)
+    def abandon(self) -> None:
+        """Forget everything: nobody is there any more to be answered."""
+        self.slots.clear()
+        self.ready = self._octets = 0

@@ -13,14 +13,27 @@ mail data flows, ``ending.py`` how all this ends; this file has the state that t
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import TYPE_CHECKING
 
-from smtpproxy.smtp.commands import GREETING, OWN_EHLO, OWN_GREETING, OWN_HELO, OWN_RSET, Verb, Wait
+from smtpproxy.smtp.commands import (
+    AUTH,
+    AUTH_RESPONSE,
+    GREETING,
+    NO_COMMANDS,
+    OWN_EHLO,
+    OWN_GREETING,
+    OWN_HELO,
+    OWN_RSET,
+    Verb,
+    Wait,
+)
 
-from . import answers, commands, ending, message
+from . import ending, message
+from .actions import Action
+from .answers import answer, greet_again
 from .backend import Backend, ChunkSlot
-from .frontend import Event, Frontend, State, is_auth
+from .commands import TABLE as COMMANDS
+from .frontend import Frontend, State
 from .pipeline import ReplyPipeline, Slot
 
 if TYPE_CHECKING:
@@ -32,19 +45,6 @@ if TYPE_CHECKING:
 
     from .policy import ClientPolicy, Learned, RelayPolicy
     from .transaction import Transaction
-
-
-class Action(Enum):
-    """What the owner has to do besides writing."""
-
-    CONNECT = "open or borrow a backend session"
-    NEXT_SERVER = "this server cannot serve: drop its connection, try another one (rule S19)"
-    ABORT_BACKEND = "reset the backend connection: nothing that it has half of may count (rules S10, S15)"
-    DROP_BACKEND = "close the backend connection"
-    QUIT_BACKEND = "take leave of the backend, then close"
-    RELEASE_BACKEND = "keep the backend session for another client"
-    PROBE_CLIENT = "read once more, without waiting, and report by client_received or client_quiet (rule H4)"
-    CLOSE_CLIENT = "close the client connection when everything is written"
 
 
 class Relay:
@@ -61,11 +61,13 @@ class Relay:
         "client",
         "closing",
         "command_count",
+        "confidential",
         "draining",
         "early",
         "ehlo",
         "ehlo_slot",
         "ended",
+        "envelope",
         "eof",
         "errors",
         "frontend",
@@ -94,11 +96,14 @@ class Relay:
         "stuffer",
         "trace",
         "transaction",
+        "turns",
         "verdict",
         "violations",
     )
 
-    def __init__(self, policy: RelayPolicy, client: ClientPolicy, learned: Learned | None) -> None:
+    def __init__(  # noqa: PLR0915  # a session has that many facts
+        self, policy: RelayPolicy, client: ClientPolicy, learned: Learned | None
+    ) -> None:
         """``learned`` lets a session begin without its backend, where the policy is not eager (rule S18)."""
         limits = policy.limits
         self.policy = policy
@@ -127,6 +132,8 @@ class Relay:
         """The backend's extensions that this client was told of."""
         self.missing: frozenset[bytes] = frozenset()
         """Those of them that the present backend has not (rule S18)."""
+        self.confidential = False
+        """Whether AUTH was seen, so that what is no command may be a secret (rule H11)."""
         self.authenticated = False
         self.spoiled = False
         """Whether no fresh backend session can take the place of the lost one: it had seen AUTH (rule S15)."""
@@ -146,6 +153,8 @@ class Relay:
         self.transaction: Transaction | None = None
         self.ended: list[Transaction] = []
         """Transactions that have ended and were not fetched by the owner."""
+        self.envelope = False
+        """Whether a transaction may be open at the point up to which the client has been read."""
         self.recipients_asked = 0
         self.reader: MailDataReader | None = None
         self.stuffer: ChunkStuffer | None = None
@@ -164,6 +173,9 @@ class Relay:
         self.reply_count = 0
         self.octets = 0
         self.errors = 0
+        self.turns = 1
+        """Round trips that the client has waited: one for the greeting or the first flight, then one each time that
+        it sent something while nothing was owed to it."""
         self.violations = 0
         """Times that the client was out of step (rule S5)."""
         self.relay_refused = 0
@@ -178,7 +190,7 @@ class Relay:
         """Begin, when the client's connection has been accepted."""
         self.now = now
         greeting = Slot(GREETING)
-        self.pipeline.owe(greeting)
+        self.pipeline.slots.append(greeting)
         if self.policy.eager or self.learned is None:
             self._open(greeting)
         else:
@@ -187,31 +199,32 @@ class Relay:
     def client_received(self, data: bytes, now: float) -> None:
         """Take bytes of the client."""
         self.now = now
-        if not self.pipeline.groups and not self.early:
+        frontend = self.frontend
+        state = frontend.state
+        if not self.pipeline.slots:
+            self.turns += state is not State.MAIL_DATA
+        elif not self.pipeline.groups and not self.early:
             self.early = True
             if self.client.early_refusal:
                 ending.fail(self, self.client.early_refusal, "pregreet")
                 return
-        if self.frontend.state is State.AWAIT_DATA:
+        if state is State.AWAIT_DATA:
             message.talked_behind_data(self)
             return
-        self.frontend.receive(data)
-        self._read_client()
+        frontend.receive(data)
+        self.advance()
 
     def client_quiet(self, now: float) -> None:
         """Learn that nothing more of the client was there to be read (the answer to PROBE_CLIENT)."""
         self.now = now
         message.data_refused(self)
-        self._read_client()
+        self.advance()
 
     def client_eof(self, now: float) -> None:
         """Learn that the client has closed its writing side: what it sent is still answered (rule S13)."""
         self.now = now
         self.eof = True
-        if self.frontend.state is State.COMMANDS:
-            self._read_client()
-        elif self.frontend.state is not State.CLOSED:
-            ending.vanish(self, "client closed the connection in the middle")
+        self.advance()
 
     def client_lost(self, why: str) -> None:
         """Learn that the client's connection is gone."""
@@ -233,14 +246,14 @@ class Relay:
             self.reply_count += 1
             if self.trace is not None:
                 self.trace("B<", reply.raw)
-            answers.take(self, backend, reply)
+            answer(self, backend, reply)
             if self.backend is not backend:
                 break
         else:
             if backend.fault:
                 self.backend_lost(f"backend sent garbage: {backend.fault}")
         if self.frontend.waiting or self.eof:
-            self._read_client()
+            self.advance()
         else:
             self._advance_backend()
 
@@ -252,8 +265,8 @@ class Relay:
         greeting = fresh.outstanding.pop()
         kept.queue, kept.waiting = fresh.queue, fresh.waiting
         self.backend = kept
-        answers.greet_again(self, kept, greeting)
-        self._read_client()
+        greet_again(self, kept, greeting)
+        self.advance()
 
     def backend_lost(self, why: str) -> None:
         """Learn that the connection with the server is gone, or of no use any more."""
@@ -288,24 +301,28 @@ class Relay:
 
     def take_replies(self, *, hold: bool = True) -> bytes:
         """Give what is to be written to the client; without ``hold`` also part of a group (rule S4)."""
-        state = self.frontend.state
-        # Where the client's own bytes are missing, the replies before them must not wait for it.
-        wait = hold and state is not State.CHUNK and state is not State.MAIL_DATA and state is not State.AUTH_RESPONSE
-        replies = self.pipeline.take(hold=wait)
-        if replies and self.trace is not None:
-            self.trace("S:", replies)
-        if not self.pipeline:
-            if self.draining and not self.closing and self.at_rest:
-                ending.fail(self, self.going_down(), "shutdown")
-                replies += self.pipeline.take(hold=False)
-            if self.closing:
-                ending.close(self)
+        pipeline = self.pipeline
+        replies = b""
+        if pipeline.slots:
+            if not pipeline.slots[0].reply:
+                return b""
+            # Where the client's own bytes are missing, the replies before them must not wait for it.
+            replies = pipeline.take(hold=hold and self.frontend.state not in _INPUT_IS_MISSING)
+            if replies and self.trace is not None:
+                self.trace("S:", replies)
+            if pipeline.slots:
+                return replies
+        if self.closing:
+            ending.close(self)
+        elif self.draining and self.at_rest:
+            ending.fail(self, self.going_down(), "shutdown")
+            replies += self.take_replies()
         return replies
 
     @property
     def at_rest(self) -> bool:
         """Whether the client is between transactions and owed nothing."""
-        return self.transaction is None and not self.pipeline and self.frontend.state is State.COMMANDS
+        return self.transaction is None and not self.pipeline.slots and self.frontend.state is State.COMMANDS
 
     @property
     def client_wait(self) -> Wait:
@@ -313,7 +330,7 @@ class Relay:
         state = self.frontend.state
         if state is State.MAIL_DATA or state is State.CHUNK:
             return Wait.NOTHING if self.stuffed else Wait.DATA_BLOCK
-        if self.closing or (self.pipeline and not self.pipeline.holding):
+        if self.closing or (self.pipeline.slots and not self.pipeline.ready):
             return Wait.NOTHING
         return Wait.COMMAND
 
@@ -339,11 +356,18 @@ class Relay:
         """Give our own reply to QUIT (rule S17)."""
         return self.text(b"221 2.0.0", b"Closing connection")
 
+    def new_message(self) -> None:
+        """Count anew: at this point of the client's input no transaction can be open."""
+        self.envelope = False
+        self.recipients_asked = 0
+        self.chunk_octets = 0
+        self.message_failed = False
+
     def answer(self, verb: Verb, reply: bytes) -> None:
         """Answer a command ourselves, in its turn."""
         slot = Slot(verb)
         slot.reply = reply
-        self.pipeline.owe(slot)
+        self.pipeline.slots.append(slot)
 
     def refuse(self, verb: Verb, reply: bytes) -> None:
         """Answer a command ourselves with an error."""
@@ -352,7 +376,7 @@ class Relay:
 
     def pass_on(self, slot: Slot) -> None:
         """Let the backend answer, opening a session with it where there is none."""
-        self.pipeline.owe(slot)
+        self.pipeline.slots.append(slot)
         self.ask(slot)
 
     def ask(self, slot: Slot) -> None:
@@ -366,8 +390,33 @@ class Relay:
         backend.ask(slot)
 
     def advance(self) -> None:
-        """Read on and send on, after something has made that possible."""
-        self._read_client()
+        """Parse what is here of the client, as far as it may be understood, then send on."""
+        frontend, slots = self.frontend, self.pipeline.slots
+        limits = self.policy.limits
+        self.stuffed = False
+        while True:
+            backend = self.backend
+            if len(slots) >= limits.burst_commands or (backend is not None and backend.waiting >= limits.burst_octets):
+                self.stuffed = True
+                break
+            state = frontend.state
+            if state is State.COMMANDS or state is State.AUTH_RESPONSE:
+                command = frontend.next_command()
+                if command is None:
+                    break
+                self._command(command)
+            elif not frontend.waiting:
+                break
+            elif state is State.MAIL_DATA:
+                message.read_data(self)
+            elif state is State.CHUNK:
+                message.read_chunk(self)
+            else:
+                self.stuffed = frontend.waiting >= limits.burst_octets
+                break
+        if self.eof and not self.stuffed:
+            ending.no_more_input(self)
+        self._advance_backend()
 
     def retry(self, why: str) -> None:
         """Let another server take the place of one that has not greeted us (rule S19)."""
@@ -396,52 +445,18 @@ class Relay:
         self.actions.append(Action.CONNECT)
         return backend
 
-    def _read_client(self) -> None:
-        """Parse what is here as far as it may be understood, then send on."""
-        frontend, pipeline = self.frontend, self.pipeline
-        limits = self.policy.limits
-        self.stuffed = False
-        while True:
-            backend = self.backend
-            if len(pipeline) >= limits.burst_commands or (
-                backend is not None and backend.waiting >= limits.burst_octets
-            ):
-                self.stuffed = True
-                break
-            state = frontend.state
-            if state is State.COMMANDS or state is State.AUTH_RESPONSE:
-                command = frontend.next_command()
-                if command is None:
-                    break
-                self._command(command)
-            elif state is State.MAIL_DATA and frontend.waiting:
-                message.read_data(self)
-            elif state is State.CHUNK and frontend.waiting:
-                message.read_chunk(self)
-            else:
-                self.stuffed = frontend.waiting >= limits.burst_octets
-                break
-        if self.eof and not self.stuffed and frontend.state is State.COMMANDS:
-            frontend.move(Event.CLOSE)
-            self.closing = True
-            self.reason = self.reason or "client closed the connection"
-        self._advance_backend()
-
     def _command(self, command: Command) -> None:
         self.command_count += 1
+        verb = command.verb
         if self.trace is not None:
-            self.trace("C:", _masked(command.verb, command.raw))
+            self.trace("C:", self._shown(verb, command.raw))
         if self.errors >= self.policy.limits.errors:
-            ending.end(
-                self,
-                command.verb,
-                self.text(b"421 4.7.0", b"Too many errors, closing connection"),
-                "too many errors",
-            )
+            reply = self.text(b"421 4.7.0", b"Too many errors, closing connection")
+            ending.end(self, verb, reply, "too many errors")
         elif self.draining and self.at_rest:
-            ending.end(self, command.verb, self.going_down(), "shutdown")
+            ending.end(self, verb, self.going_down(), "shutdown")
         else:
-            commands.TABLE[command.verb](self, command)
+            COMMANDS[verb](self, command)
 
     def _advance_backend(self) -> None:
         while (backend := self.backend) is not None:
@@ -450,11 +465,17 @@ class Relay:
             waits = slot is None or not message.decide(self, backend, slot)
             if self.trace is not None:
                 for sent in backend.outstanding[before:]:
-                    self.trace("B>", _masked(sent.verb, sent.line))
+                    self.trace("B>", self._shown(sent.verb, sent.line))
             if waits:
                 return
 
+    def _shown(self, verb: Verb, line: bytes) -> bytes:
+        """Give a line as a transcript may show it (rule H11)."""
+        if verb is AUTH or verb is AUTH_RESPONSE:
+            return b"AUTH ****\r\n"
+        if verb in NO_COMMANDS and (self.confidential or b"AUTH" in line.upper()):
+            return b"(not shown)\r\n"
+        return line
 
-def _masked(verb: Verb, line: bytes) -> bytes:
-    """Give a line as it may be shown (rule H11)."""
-    return b"AUTH ****\r\n" if is_auth(verb, line) else line
+
+_INPUT_IS_MISSING = frozenset({State.CHUNK, State.MAIL_DATA, State.AUTH_RESPONSE})

@@ -31,7 +31,7 @@ class ChunkStuffer:
         """Why the message must be refused; from then on nothing more of it is given."""
 
     def receive(self, data: bytes) -> bytes:
-        """Take octets of a chunk; give what can be sent of them, dot-stuffed. It never ends in CR."""
+        """Take octets of a chunk; give what can be sent of them, dot-stuffed."""
         buffer = self._held + data
         held = 2 if buffer.endswith(b"\r\n") else 1 if buffer.endswith(b"\r") else 0
         size = len(buffer) - held
@@ -41,7 +41,7 @@ class ChunkStuffer:
     def finish(self) -> bytes:
         """Give the end of the message: what was held back, CR LF where it is missing, and the end of data."""
         held, self._held = self._held, b""
-        at_line_start = held == b"\r\n" or self._after_bare
+        at_line_start = held == b"\r\n" or (not held and self._after_bare)
         if held == b"\r" and self._policy is not BarePolicy.PASS:
             self.bare_seen = True
             if self._policy is BarePolicy.REJECT:

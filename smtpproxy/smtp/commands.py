@@ -77,6 +77,8 @@ CONTROLS: Final = Verb(b"control characters", Wait.NOTHING, ends_group=False)  #
 OVERLONG: Final = Verb(b"over-long", Wait.NOTHING, ends_group=False)  # rule H3
 ENDLESS: Final = Verb(b"endless", Wait.NOTHING, ends_group=False)  # rule H3
 
+NO_COMMANDS: Final = frozenset({UNKNOWN, CONTROLS, OVERLONG, ENDLESS})
+
 VERBS: Final[dict[bytes, Verb]] = {
     verb.name: verb for verb in (HELO, EHLO, MAIL, RCPT, DATA, BDAT, RSET, VRFY, EXPN, HELP, NOOP, QUIT, ETRN, AUTH)
 }
@@ -88,34 +90,28 @@ HTTP_METHODS: Final = frozenset(
 
 _CONTROL_CHARACTERS: Final = bytes(c for c in range(32) if c != 9) + b"\x7f"
 _EVERYTHING_ELSE: Final = bytes(c for c in range(256) if c not in _CONTROL_CHARACTERS)
-_LONGEST_CHUNK_DIGITS: Final = 18
+_LARGEST_CHUNK: Final = 2**31 - 1  # servers are known that count in 32 bits, and lose step above
 
 
 class Command:
-    """One command line: its verb (UNKNOWN and its like where it has none), its argument, and the line as it came.
+    """One command line: its verb (UNKNOWN and its like where it has none), and the line as it came, with CR LF."""
 
-    ``raw`` has the CR LF, ``argument`` has neither it nor the spaces around; both are bytes.
-    """
+    __slots__ = ("raw", "verb")
 
-    __slots__ = ("argument", "raw", "verb")
-
-    def __init__(self, verb: Verb, argument: bytes, raw: bytes) -> None:
+    def __init__(self, verb: Verb, raw: bytes) -> None:
         self.verb = verb
-        self.argument = argument
         self.raw = raw
+
+    @property
+    def argument(self) -> bytes:
+        """What stands behind the verb, without the spaces around it."""
+        return self.raw[:-2].partition(b" ")[2].strip()
 
 
 def parse_command(raw: bytes) -> Command:
     """Take one line with its CR LF apart (RFC 5321, 4.1.1); the verb may be in any case."""
-    space = raw.find(b" ")
-    if space < 0:
-        word, argument = raw[:-2], b""
-    else:
-        word, argument = raw[:space], raw[space + 1 : -2].strip()
-    verb = VERBS.get(word)
-    if verb is None:
-        verb = VERBS.get(word.upper(), UNKNOWN)
-    return Command(verb, argument, raw)
+    word = raw[: raw.find(b" ")] if b" " in raw else raw[:-2]
+    return Command(VERBS.get(word) or VERBS.get(word.upper(), UNKNOWN), raw)
 
 
 def has_controls(text: bytes) -> bool:
@@ -141,7 +137,7 @@ def parse_chunk_size(argument: bytes) -> tuple[int, bool] | None:
     words = argument.split()
     if not 1 <= len(words) <= 2:
         return None
-    if not words[0].isdigit() or len(words[0]) > _LONGEST_CHUNK_DIGITS:
+    if not words[0].isdigit() or len(words[0]) > 10 or int(words[0]) > _LARGEST_CHUNK:
         return None
     if len(words) == 2 and words[1].upper() != b"LAST":
         return None

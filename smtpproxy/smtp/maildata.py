@@ -2,8 +2,8 @@
 
 There are no lines here.  The data goes through as the pieces that the socket gave, still dot-stuffed; the end of data
 is CR LF . CR LF and nothing else, found by one bulk search.  At most four octets are held back at the end of a
-piece, those that may turn out to begin the end of data.  Two useful facts follow: a piece never ends in CR or in
-CR LF, and whatever belongs to one line ending is always in one piece.
+piece, those that may turn out to begin the end of data.  So a piece that is not the last one never ends in CR LF, both
+halves of a CR LF are always in one piece, and a CR at the end of a piece is a bare one: another CR was held back.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ _ATEXT: Final = rb"[A-Za-z0-9#$&'*+\-/=?^_`{|}~.\x80-\xff]"
 _QUOTED: Final = rb'"[^"\\@%!<>:\x00-\x1f\x7f]*"'
 _DOMAIN: Final = rb"[A-Za-z0-9\-_.\x80-\xff]+|\[[A-Za-z0-9:.\-]+\]"
 _FORWARD_PATH: Final = re.compile(
-    rb"TO:[ \t]*<(?:(?:" + _ATEXT + rb"+|" + _QUOTED + rb")@(" + _DOMAIN + rb")|(postmaster))>(?:[ \t]|$)",
+    rb"TO:[ \t]*<(?:(?:" + _ATEXT + rb"+|" + _QUOTED + rb")@(" + _DOMAIN + rb")|(postmaster))>(?:[ \t][^<>]*)?\Z",
     re.IGNORECASE,
 )
 
@@ -34,13 +34,17 @@ def recipient_domain(argument: bytes) -> str | None:
     match = _FORWARD_PATH.match(argument)
     if match is None:
         return None
-    domain: bytes | None = match.group(1)
-    if domain is None:
+    if match.group(2) is not None:
         return POSTMASTER
     try:
-        return domain.decode("utf-8").lower()
+        match.group().decode("utf-8")
+        domain: str = match.group(1).decode("utf-8")
     except UnicodeDecodeError:
         return None
+    if not domain.isascii() and any(not c.isascii() and c.lower().isascii() for c in domain):
+        # KELVIN SIGN and its like are another letter for one server and the same for the next.
+        return None
+    return domain.lower()
 
 
 def parameters(argument: bytes) -> list[tuple[bytes, bytes]]:
@@ -48,11 +52,16 @@ def parameters(argument: bytes) -> list[tuple[bytes, bytes]]:
 
     The path is only skipped, not judged: its angle brackets may hold quoted spaces and brackets.
     """
+    if b"=" not in argument:
+        return []
     words = argument[_path_end(argument) :].split()
     return [(keyword.upper(), value) for keyword, _, value in (word.partition(b"=") for word in words)]
 
 
 def _path_end(argument: bytes) -> int:
+    """Give where the path ends: behind its closing bracket, or before the first space where it has none."""
+    if b'"' not in argument and b"\\" not in argument and b">" in argument:
+        return argument.index(b">") + 1
     quoted = False
     escaped = False
     for index, octet in enumerate(argument):

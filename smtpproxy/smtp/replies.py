@@ -39,6 +39,21 @@ class Reply:
         return f"Reply({self.raw!r})"
 
 
+def _single_line(data: bytes) -> Reply | None:
+    """Give the reply if ``data`` is exactly one clean reply of one line, as it nearly always is."""
+    end = len(data) - 2
+    code = data[:3]
+    if (
+        data[3:4] == b" "
+        and data.find(b"\r\n") == end <= MAX_LINE
+        and code.isdigit()
+        and code[0] in _FIRST_DIGITS
+        and not has_controls(data[:end])
+    ):
+        return Reply(int(code), data)
+    return None
+
+
 class ReplyReader:
     """Cuts what a server sends into replies, whatever the pieces it arrives in."""
 
@@ -53,6 +68,8 @@ class ReplyReader:
 
     def receive(self, data: bytes) -> list[Reply]:
         """Take bytes, give the replies that they complete. Look at ``fault`` afterwards."""
+        if not self._buffer and (only := _single_line(data)) is not None:
+            return [only]
         replies: list[Reply] = []
         if self.fault:
             return replies
@@ -68,7 +85,8 @@ class ReplyReader:
             scan = end + 2
         self._buffer = buffer[start:]
         self._scanned = scan - start
-        if len(self._buffer) - self._scanned > MAX_LINE or len(self._buffer) > MAX_REPLY:
+        # One octet more than a whole line may have: it can be the CR before an LF that has not come.
+        if len(self._buffer) - self._scanned > MAX_LINE + 1 or len(self._buffer) > MAX_REPLY + 1:
             self.fault = "reply too long"
         return replies
 

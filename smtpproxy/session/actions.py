@@ -1,0 +1,18 @@
+"""What a relay wants its owner to do besides writing."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Action(Enum):
+    """One thing to do; the value says it in words."""
+
+    CONNECT = "open or borrow a backend session"
+    NEXT_SERVER = "this server cannot serve: drop its connection, try another one (rule S19)"
+    ABORT_BACKEND = "reset the backend connection: nothing that it has half of may count (rules S10, S15)"
+    DROP_BACKEND = "close the backend connection"
+    QUIT_BACKEND = "take leave of the backend, then close"
+    RELEASE_BACKEND = "keep the backend session for another client"
+    PROBE_CLIENT = "read once more, without waiting, and report by client_received or client_quiet (rule H4)"
+    CLOSE_CLIENT = "close the client connection when everything is written"
