@@ -7,9 +7,11 @@ configuration that they began with.  SIGTERM stops to listen, lets transactions 
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import socket
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.application.service import Service
@@ -21,8 +23,9 @@ from twisted.logger import globalLogPublisher
 from smtpproxy.config import Config, ConfigError, Endpoint, load
 from smtpproxy.net.context import Context
 from smtpproxy.net.inbound import InboundSession
+from smtpproxy.net.inherited import Inherited
 from smtpproxy.net.leg import Dialler
-from smtpproxy.net.listener import Inherited, LeanPort, StockPort, open_socket
+from smtpproxy.net.listener import LeanPort, StockPort, open_socket
 from smtpproxy.net.pool import Pool
 from smtpproxy.net.servers import Servers
 from smtpproxy.net.sweep import Sweep
@@ -63,7 +66,7 @@ class ProxyService(Service):
         self._config = config
         self._reactor = reactor
         self._verbose = verbose
-        self._inherited = Inherited()
+        self._inherited = Inherited(os.environ, os.getpid())
         self._generations: list[Generation] = []
         self._ports: dict[Endpoint, Port] = {}
         self._old_hangup: Any = None
@@ -91,12 +94,11 @@ class ProxyService(Service):
     def stopService(self) -> Deferred[None]:
         """Stop to listen, let transactions finish, end the rest when the limit is reached; fires when all is over."""
         super().stopService()
-        if self._old_hangup is not None:
-            signal.signal(signal.SIGHUP, self._old_hangup)
+        # Until the end: a log rotation must not end the process in the middle of a transaction.
+        signal.signal(signal.SIGHUP, lambda _signal, _frame: None)
         self.log.info("stopping", {"sessions": self._sessions})
-        for port in self._ports.values():
-            port.stop()
-        self._remove_sockets()
+        for endpoint, port in self._ports.items():
+            _close(endpoint, port)
         self._ports.clear()
         for generation in self._generations:
             generation.drain()
@@ -147,6 +149,8 @@ class ProxyService(Service):
             globalLogPublisher.removeObserver(self._observer)
             self._log.close()
         self._log = log
+        for generation in self._generations:
+            generation.journal.use(log)
         self._observer: Any = TwistedLog(log, self._reactor.callFromThread)
         globalLogPublisher.addObserver(self._observer)
 
@@ -164,7 +168,7 @@ class ProxyService(Service):
                 sock.close()
             raise
         self._use_log(log)
-        journal = Journal(log, self.counters, self._reactor.seconds, transcripts=self._verbose)
+        journal = Journal(log, self.counters, transcripts=self._verbose)
         generation = Generation(config, self._reactor, journal, log)
         self._config = config
         self._swap_ports(config, generation, opened)
@@ -188,13 +192,8 @@ class ProxyService(Service):
                         port.start()
                 port.context = context
                 self._ports[endpoint] = port
-        for port in old.values():
-            port.stop()
-
-    def _remove_sockets(self) -> None:
-        for endpoint in self._ports:
-            if endpoint.kind == "unix":
-                _unlink(endpoint.path)
+        for endpoint, gone in old.items():
+            _close(endpoint, gone)
 
     def _hung_up(self, _signal: int, _frame: FrameType | None) -> None:
         self._reactor.callFromThread(self.reload)
@@ -210,6 +209,7 @@ class ProxyService(Service):
             globalLogPublisher.removeObserver(self._observer)
             self.log.info("stopped", {"counters": [f"{k}={v}" for k, v in self.counters.as_dict().items()]})
             self.log.close()
+            signal.signal(signal.SIGHUP, self._old_hangup)
             stopped.callback(None)
             return
         self._reactor.callLater(_DRAIN_STEP, self._drained, stopped, deadline)
@@ -222,18 +222,19 @@ class Generation:
         """Make pools and contexts; nothing begins before ``start``."""
         self._reactor = reactor
         self._log = log
+        self.journal = journal
         self._retired = False
         dialler = Dialler(reactor, lean=config.service.transport == "lean")
-        self.sweep = Sweep(reactor, _shortest_timeout(config))
+        self.sweep = Sweep(reactor, _shortest_timeout(config), time.monotonic)
         self._servers = {
-            name: Servers(backend.servers, backend.rest, reactor.seconds) for name, backend in config.backends.items()
+            name: Servers(backend.servers, backend.rest, time.monotonic) for name, backend in config.backends.items()
         }
         self.pools = {
-            name: Pool(name, backend, self._servers[name], dialler, reactor.seconds)
+            name: Pool(name, backend, self._servers[name], dialler, time.monotonic)
             for name, backend in config.backends.items()
         }
         self.contexts = {
-            listener.name: Context(listener, self.pools[listener.backend], self.sweep, journal, reactor.seconds)
+            listener.name: Context(listener, self.pools[listener.backend], self.sweep, journal, time.monotonic)
             for listener in config.listeners
         }
         self._lookups = [
@@ -283,7 +284,8 @@ class Generation:
     @property
     def alive(self) -> bool:
         """Whether any session lives here, or could begin."""
-        busy = any(context.sessions for context in self.contexts.values()) or any(p.busy for p in self.pools.values())
+        # Sessions, and connections that are being closed; the pools are always there.
+        busy = any(not isinstance(swept, Pool) for swept in self.sweep) or any(p.busy for p in self.pools.values())
         if self._retired and not busy:
             self.sweep.stop()
         return busy or not self._retired
@@ -307,13 +309,10 @@ def _open(endpoint: Endpoint, backlog: int, inherited: Inherited) -> socket.sock
         raise OSError(problem.errno, f"cannot listen on {endpoint}: {problem.strerror or problem}") from problem
 
 
-def _unlink(path: str) -> None:
-    import os
-
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return
+def _close(endpoint: Endpoint, port: Port) -> None:
+    port.stop()
+    if endpoint.kind == "unix":
+        Path(endpoint.path).unlink(missing_ok=True)
 
 
 def _shortest_timeout(config: Config) -> float:

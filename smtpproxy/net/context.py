@@ -82,7 +82,7 @@ class Context:
     def client_policy(self, address: str) -> ClientPolicy:
         """Give how a client is treated, by its address (rules S1, S2, S11)."""
         policy = self._policy_for(address)
-        if self.offers is not None and policy.early and not self.offers.known(self._network(address)):
+        if self.offers is not None and policy.early and not self.offers.known(_host(address)):
             refusal = b"421 4.5.0 " + self.policy.hostname + b" No offer of early pipelining to you is known here\r\n"
             return ClientPolicy(policy.early, refusal, policy.bare, policy.pass_nul)
         return policy
@@ -90,26 +90,32 @@ class Context:
     def offered(self, address: str) -> None:
         """Note that a client was sent the keyword of early pipelining (rule S2)."""
         if self.offers is not None:
-            self.offers.remember(self._network(address))
+            self.offers.remember(_host(address))
 
     def admit(self, address: str) -> str:
-        """Count a new session in; or give why there is no room for it."""
+        """Count a new session in, or give why there is no room for it.
+
+        The clients of a Unix socket have no address to be counted by.
+        """
         limits = self.settings.limits
         if self.draining:
             return "shutting down"
         if self.sessions >= limits.sessions:
             return "too many sessions"
-        network = self._network(address)
-        count = self._per_client.get(network, 0)
-        if count >= limits.sessions_per_client:
-            return "too many sessions from this client"
-        self._per_client[network] = count + 1
+        if address:
+            network = self._network(address)
+            count = self._per_client.get(network, 0)
+            if count >= limits.sessions_per_client:
+                return "too many sessions from this client"
+            self._per_client[network] = count + 1
         self.sessions += 1
         return ""
 
     def dismiss(self, address: str) -> None:
         """Count a session out."""
         self.sessions -= 1
+        if not address:
+            return
         network = self._network(address)
         count = self._per_client[network] - 1
         if count:
@@ -126,18 +132,7 @@ class Context:
     def _network_of(self, address: str) -> bytes | str:
         """Give the client network that limits count by."""
         limits = self.settings.limits
-        for family, prefix in (
-            (socket.AF_INET, limits.client_prefix_ipv4),
-            (socket.AF_INET6, limits.client_prefix_ipv6),
-        ):
-            try:
-                packed = socket.inet_pton(family, address.partition("%")[0])
-            except OSError:
-                continue
-            bits = len(packed) * 8
-            number = int.from_bytes(packed, "big") >> (bits - prefix) << (bits - prefix)
-            return number.to_bytes(len(packed), "big")
-        return address
+        return _network(address, limits.client_prefix_ipv4, limits.client_prefix_ipv6)
 
     def _client_policy(self, address: str) -> ClientPolicy:
         settings = self.settings
@@ -156,6 +151,23 @@ class Context:
             return b""
         code = b"421 4.5.0 " if choice == "tempfail" else b"554 5.5.0 "
         return code + self.policy.hostname + b" You spoke before the greeting\r\n"
+
+
+def _network(address: str, prefix4: int, prefix6: int) -> bytes | str:
+    """Give the network that an address is in, by the lengths of prefixes; what is no address is its own."""
+    for family, prefix in ((socket.AF_INET, prefix4), (socket.AF_INET6, prefix6)):
+        try:
+            packed = socket.inet_pton(family, address.partition("%")[0])
+        except OSError:
+            continue
+        host_bits = len(packed) * 8 - prefix
+        return (int.from_bytes(packed, "big") >> host_bits << host_bits).to_bytes(len(packed), "big")
+    return address
+
+
+def _host(address: str) -> bytes | str:
+    """Give what counts as one client where offers are remembered: an IPv4 host, an IPv6 /64 (rule S2)."""
+    return _network(address, 32, 64)
 
 
 def _relay_policy(settings: Listener, pool: Pool) -> RelayPolicy:

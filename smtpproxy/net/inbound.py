@@ -88,15 +88,17 @@ class InboundSession:
         self.transport = transport
         transport.registerProducer(self, True)
         self.context.sweep.add(self, self.number)
-        relay = self.relay
-        relay.start(self.started)
-        if relay.backend is None and isinstance(transport, LeanTransport):
-            # The greeting can go at once; only a look before it tells whether the client has spoken first (rule S2).
-            data = transport.read_now()
-            if data is not None:
-                self.dataReceived(data)
-                return
-        self._settle()
+        try:
+            relay = self.relay
+            relay.start(self.started)
+            if relay.backend is None and isinstance(transport, LeanTransport):
+                # The greeting can go at once; only a look before it tells if the client has spoken first (rule S2).
+                data = transport.read_now()
+                if data is not None:
+                    relay.client_received(data, self.started)
+            self._settle()
+        except Exception:
+            self._own_fault()
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes of the client."""
@@ -115,6 +117,7 @@ class InboundSession:
 
     def connectionLost(self, reason: Failure) -> None:
         """The client's connection is gone."""
+        self.transport = None
         self._tell(self.relay.client_lost, f"client connection lost: {reason.getErrorMessage()}")
 
     def pauseProducing(self) -> None:
@@ -122,13 +125,13 @@ class InboundSession:
         self._client_since = self.context.clock()
         self._pause(_CLIENT_FULL)
         if self.leg is not None:
-            self.leg.transport.pauseProducing()
+            self.leg.pause_reading()
 
     def resumeProducing(self) -> None:
         """The client reads again."""
         self._client_since = self.context.clock()
         if self.leg is not None:
-            self.leg.transport.resumeProducing()
+            self.leg.resume_reading()
         self._resume(_CLIENT_FULL)
 
     def stopProducing(self) -> None:
@@ -136,7 +139,7 @@ class InboundSession:
 
     # --- the backend's connection (LegOwner) -----------------------------------------------------------------------
 
-    def leg_received(self, leg: BackendLeg, data: bytes) -> None:
+    def leg_received(self, _leg: BackendLeg, data: bytes) -> None:
         """Take bytes of the server."""
         try:
             self.relay.backend_received(data, self.context.clock())
@@ -144,7 +147,7 @@ class InboundSession:
         except Exception:
             self._own_fault()
 
-    def leg_lost(self, leg: BackendLeg, why: str) -> None:
+    def leg_lost(self, _leg: BackendLeg, why: str) -> None:
         """The server has closed, or was never reached."""
         self._tell(self.relay.backend_lost, why)
 
@@ -173,9 +176,11 @@ class InboundSession:
         if self._paused & _CLIENT_FULL:
             return now - self._client_since > self.context.settings.timeouts.write
         wait = relay.client_wait
-        if wait is Wait.NOTHING or self._paused:
-            self._client_since = self._window_since = now
+        if wait is not Wait.DATA_BLOCK or self._paused:
+            self._window_since = now
             self._window_octets = relay.octets
+        if wait is Wait.NOTHING or self._paused:
+            self._client_since = now
             return False
         mark = relay.command_count + relay.pipeline.replies + relay.octets
         if mark != self._client_mark:
@@ -216,6 +221,7 @@ class InboundSession:
             replies = self.relay.take_replies(hold=False)
             if replies:
                 self.transport.write(replies)
+            self._settle()
 
     # --- the service -------------------------------------------------------------------------------------------------
 
@@ -253,11 +259,14 @@ class InboundSession:
             self._pause(_STUFFED)
         elif self._paused & _STUFFED:
             self._resume(_STUFFED)
-        if relay.pipeline.holding and not self._held:
+        if relay.pipeline.ready and not self._held:
             self._held = True
             self.context.sweep.hold(self)
         if relay.ended:
             self._report_transactions()
+        if relay.offered:
+            relay.offered = False
+            self.context.offered(self.address)
         if relay.actions:
             self._act()
 
@@ -290,8 +299,8 @@ class InboundSession:
             return
         self.leg = leg
         self.server = leg.server
-        if self._paused & _CLIENT_FULL and leg.transport is not None:
-            leg.transport.pauseProducing()
+        if self._paused & _CLIENT_FULL:
+            leg.pause_reading()
 
     def _next_server(self) -> None:
         leg, self.leg = self.leg, None
@@ -308,7 +317,8 @@ class InboundSession:
     def _drop_backend(self, *, reset: bool = False) -> None:
         leg, self.leg = self.leg, None
         if leg is not None:
-            leg.close(reset=reset)
+            # Where the server does not read, nothing that is still to be written would ever leave.
+            leg.close(reset=reset or bool(self._paused & _BACKEND_FULL))
         self._backend_writable()
 
     def _quit_backend(self) -> None:
@@ -353,10 +363,11 @@ class InboundSession:
     def _part(self) -> None:
         """Close the client's connection so that the last reply arrives."""
         transport = self.transport
+        if transport is None:
+            return
         if self.relay.reason in _CLEAN_ENDS:
             part(transport)
-            if not isinstance(transport, LeanTransport) or transport.fileno() < 0:
-                return
+            return
         context = self.context
         linger = Linger(context.sweep, self.number, context.clock() + context.settings.timeouts.close)
         transport.protocol = linger
@@ -385,10 +396,11 @@ class InboundSession:
             self.relay.over = True
             self.context.sweep.discard(self, self.number)
             self.context.dismiss(self.address)
-        part(self.transport, reset=True)
+        if self.transport is not None:
+            part(self.transport, reset=True)
 
     def _pause(self, reason: int) -> None:
-        if not self._paused:
+        if not self._paused and self.transport is not None:
             self.transport.pauseProducing()
         self._paused |= reason
 
@@ -396,7 +408,7 @@ class InboundSession:
         if not self._paused & reason:
             return
         self._paused &= ~reason
-        if not self._paused:
+        if not self._paused and self.transport is not None:
             self._client_since = self.context.clock()
             self.transport.resumeProducing()
 

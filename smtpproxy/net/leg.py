@@ -9,7 +9,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, U
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from zope.interface import implementer
 
-from .transport import LeanTransport
+from .transport import FLUSH_SECONDS, LeanTransport
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -66,7 +66,8 @@ class BackendLeg:
 
     def connectionLost(self, reason: Failure) -> None:
         """The connection is gone."""
-        self.owner.leg_lost(self, f"backend connection lost: {reason.getErrorMessage()}")
+        why = reason.value.args if reason.value is not None else ()
+        self.owner.leg_lost(self, str(why[0]) if why else reason.getErrorMessage())
 
     def pauseProducing(self) -> None:
         """The server does not read."""
@@ -84,6 +85,16 @@ class BackendLeg:
         """Whether the connection has come about."""
         transport = self.transport
         return transport is not None and (not isinstance(transport, LeanTransport) or transport.is_connected())
+
+    def pause_reading(self) -> None:
+        """Read nothing of the server for a while."""
+        if self.transport is not None:
+            self.transport.pauseProducing()
+
+    def resume_reading(self) -> None:
+        """Read of the server again."""
+        if self.transport is not None:
+            self.transport.resumeProducing()
 
     @property
     def quiet(self) -> bool:
@@ -127,6 +138,7 @@ def part(transport: Any, *, reset: bool = False) -> None:
             transport.abortConnection()
         else:
             transport.loseConnection()
+            transport.reactor.callLater(FLUSH_SECONDS, transport.abortConnection)
 
 
 class Dialler:
@@ -137,12 +149,15 @@ class Dialler:
         self._lean = lean
 
     def dial(self, owner: LegOwner, server: Server, timeout: float) -> BackendLeg | str:
-        """Begin to connect; give the leg, or why it failed at once. ``timeout``, in seconds, is the stock transport's."""
+        """Begin to connect; give the leg, or why it failed at once. ``timeout`` (seconds) is for stock transports."""
         leg = BackendLeg(owner, server)
         if not self._lean:
             self._dial_stock(leg, server, timeout)
             return leg
-        sock = socket.socket(server.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            sock = socket.socket(server.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as problem:
+            return problem.strerror or str(problem)
         try:
             if server.family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -161,11 +176,11 @@ class Dialler:
         if server.family == socket.AF_UNIX:
             endpoint: Any = UNIXClientEndpoint(self._reactor, server.address, timeout)
         elif server.family == socket.AF_INET6:
-            endpoint = TCP6ClientEndpoint(self._reactor, *server.address[:2], timeout)
+            endpoint = TCP6ClientEndpoint(self._reactor, server.address[0], server.address[1], timeout)
         else:
-            endpoint = TCP4ClientEndpoint(self._reactor, *server.address, timeout)
+            endpoint = TCP4ClientEndpoint(self._reactor, server.address[0], server.address[1], timeout)
         connecting = connectProtocol(endpoint, leg)
-        connecting.addCallbacks(_no_delay, lambda failure: leg.connectionLost(failure))
+        connecting.addCallbacks(_no_delay, leg.connectionLost)
 
 
 def _no_delay(leg: BackendLeg) -> None:

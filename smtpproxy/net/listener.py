@@ -1,4 +1,4 @@
-"""Listening sockets: made, inherited, accepted from (rule: TCP_NODELAY on both legs, many clients per wake-up)."""
+"""Listening sockets: how they are made, and how clients are accepted from them, many per wake-up."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.protocol import Factory
-from twisted.python.systemd import ListenFDs
 from zope.interface import implementer
 
 from .inbound import InboundSession
@@ -23,25 +22,11 @@ if TYPE_CHECKING:
     from smtpproxy.config import Endpoint
 
     from .context import Context
+    from .inherited import Inherited
 
 _ACCEPTS_PER_TURN: Final = 64
 _PAUSE_WITHOUT_DESCRIPTORS: Final = 1.0
 _OUT_OF_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-
-
-class Inherited:
-    """The sockets that systemd handed over, by the names of their units (sd_listen_fds_with_names(3))."""
-
-    def __init__(self) -> None:
-        descriptors = ListenFDs.fromEnvironment()
-        self._named = dict(descriptors.inheritedNamedDescriptors())
-
-    def take(self, name: str) -> socket.socket:
-        """Give the socket of that name. Raises OSError if there is none."""
-        if name not in self._named:
-            known = ", ".join(sorted(self._named)) or "none"
-            raise OSError(errno.ENOENT, f"systemd handed over no socket of that name (there are: {known})")
-        return socket.socket(fileno=os.dup(self._named[name]))
 
 
 def open_socket(endpoint: Endpoint, backlog: int, inherited: Inherited) -> socket.socket:
@@ -118,6 +103,7 @@ class LeanPort:
     def __init__(self, reactor: Any, sock: socket.socket, context: Context) -> None:
         self._reactor = reactor
         self._socket = sock
+        self._family = int(sock.family)
         self.context = context
         """What new sessions begin with; a reload puts another one here."""
 
@@ -133,20 +119,26 @@ class LeanPort:
 
     def doRead(self) -> None:
         """Accept all that are waiting, up to a bound: the ones accepted before want to be served too."""
+        listening, family = self._socket, self._family
         for _ in range(_ACCEPTS_PER_TURN):
             try:
-                sock, peer = self._socket.accept()
-            except (BlockingIOError, ConnectionAbortedError, InterruptedError):
-                return
+                # What socket.accept() does, less its detour by way of enumerations.
+                descriptor, peer = listening._accept()  # type: ignore[attr-defined]  # noqa: SLF001
             except OSError as problem:
-                if problem.errno not in _OUT_OF_DESCRIPTORS:
-                    raise
-                self._reactor.removeReader(self)
-                self._reactor.callLater(_PAUSE_WITHOUT_DESCRIPTORS, self._accept_again)
+                if problem.errno in _OUT_OF_DESCRIPTORS:
+                    self._rest(problem)
+                # Else nobody is waiting, or the one who was has gone: accept(2) names a dozen ways to say so.
                 return
+            sock = socket.socket(family, socket.SOCK_STREAM, 0, descriptor)
             sock.setblocking(False)
             transport = LeanTransport(self._reactor, sock, peer)
             transport.start(session_for(self.context, client_address(peer)))
+
+    def _rest(self, problem: OSError) -> None:
+        """Leave clients in the queue of the kernel for a while: there is no room for them here."""
+        self.context.journal.session_refused(self.context.settings.name, "", problem.strerror or str(problem))
+        self._reactor.removeReader(self)
+        self._reactor.callLater(_PAUSE_WITHOUT_DESCRIPTORS, self._accept_again)
 
     def _accept_again(self) -> None:
         if self._socket.fileno() >= 0:
@@ -160,7 +152,7 @@ class LeanPort:
         """Name this socket in Twisted's log."""
         return f"listener {self.context.settings.name}"
 
-    def connectionLost(self, reason: Any) -> None:
+    def connectionLost(self, _reason: Any) -> None:
         """Hear from the reactor that the socket is of no use any more."""
         self.stop()
 

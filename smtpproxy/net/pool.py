@@ -80,12 +80,14 @@ class Pool:
             self.leave(leg)
             return
         leg.owner = self
+        leg.resume_reading()
         leg.idle_since = self._clock()
         self._kept.append(leg)
 
     def leave(self, leg: BackendLeg) -> None:
         """Say QUIT, and close when the server has answered (rule S17)."""
         leg.owner = self
+        leg.resume_reading()
         self._leaving[leg] = self._clock() + _FAREWELL
         leg.transport.write(b"QUIT\r\n")
 

@@ -8,6 +8,7 @@ treated as ever.  It is a reactor plugin too: ``twistd --reactor smtpproxy-lean`
 from __future__ import annotations
 
 import errno
+from select import EPOLLIN, EPOLLOUT
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.epollreactor import EPollReactor
@@ -19,7 +20,6 @@ from .transport import LeanTransport
 if TYPE_CHECKING:
     from select import epoll
 
-_READABLE: Final = 1
 _MOST_EVENTS: Final = 512
 
 
@@ -28,6 +28,28 @@ class LeanReactor(EPollReactor):
 
     _poller: epoll
     _selectables: dict[int, Any]
+    _reads: set[int]
+    _writes: set[int]
+
+    def addReader(self, reader: Any) -> None:
+        """Watch a descriptor for input; a lean transport's socket can always be watched."""
+        if type(reader) is not LeanTransport:
+            super().addReader(reader)
+            return
+        fd = reader.fileno()
+        if fd in self._writes:
+            self._poller.modify(fd, EPOLLIN | EPOLLOUT)
+        else:
+            self._poller.register(fd, EPOLLIN)
+        self._reads.add(fd)
+        self._selectables[fd] = reader
+
+    def forget(self, transport: LeanTransport) -> None:
+        """Watch a lean transport no more; it closes its descriptor, by which the kernel forgets it too (epoll(7))."""
+        fd = transport.fileno()
+        self._reads.discard(fd)
+        self._writes.discard(fd)
+        self._selectables.pop(fd, None)
 
     def doPoll(self, timeout: float | None) -> None:
         """Wait for events and deal with them; ``timeout`` in seconds, None for ever."""
@@ -42,7 +64,7 @@ class LeanReactor(EPollReactor):
             selectable = selectables.get(fd)
             if selectable is None:
                 continue
-            if event == _READABLE and type(selectable) is LeanTransport:
+            if event == EPOLLIN and type(selectable) is LeanTransport:
                 try:
                     selectable.doRead()
                 except Exception:

@@ -79,7 +79,8 @@ def _servers(endpoint: Endpoint, known: list[Server]) -> list[Server]:
     by_address = {server.address: server for server in known}
     servers: list[Server] = []
     for family, _, _, _, address in found:
-        name = f"{address[0]}:{address[1]}" if family == socket.AF_INET else f"[{address[0]}]:{address[1]}"
+        host, port = str(address[0]), address[1]
+        name = f"{host}:{port}" if family == socket.AF_INET else f"[{host}]:{port}"
         server = by_address.get(address) or Server(name, family, address)
         if server not in servers:
             servers.append(server)

@@ -13,7 +13,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _BUCKETS: Final = 10
 _SHORTEST_ROUND: Final = 0.2
@@ -43,9 +43,12 @@ class Holding(Protocol):
 class Sweep:
     """Visits everything that was added, once a round of ``round`` seconds, a tenth of it at each step."""
 
-    def __init__(self, clock: Any, shortest_timeout: float) -> None:
-        """``clock`` is an IReactorTime; the round follows from the shortest time-out in seconds."""
-        self._clock = clock
+    def __init__(self, clock: Any, shortest_timeout: float, now: Callable[[], float] | None = None) -> None:
+        """``clock`` is an IReactorTime; the round follows from the shortest time-out in seconds.
+
+        ``now`` gives the time that sessions go by, if it is another one than the clock's.
+        """
+        self._now: Callable[[], float] = now or clock.seconds
         self.round = min(max(shortest_timeout / _ROUNDS_IN_A_TIMEOUT, _SHORTEST_ROUND), _LONGEST_ROUND)
         self._buckets: list[set[Swept]] = [set() for _ in range(_BUCKETS)]
         self._next = 0
@@ -84,7 +87,7 @@ class Sweep:
             self._safely(held.stop_holding)
         bucket = self._buckets[self._next]
         self._next = (self._next + 1) % _BUCKETS
-        now = self._clock.seconds()
+        now = self._now()
         for swept in list(bucket):
             self._safely(swept.sweep, now)
 

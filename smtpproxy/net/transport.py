@@ -21,9 +21,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IPushProducer, IReactorFDSet
+    from twisted.internet.interfaces import IPushProducer
 
 READ_SIZE: Final = 64 * 1024
+FLUSH_SECONDS: Final = 30.0
+"""How long a connection that is closed may take to get rid of what is still to be written."""
 _IOVEC: Final = 64
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _CLEANLY: Final = Failure(error.ConnectionDone("Connection was closed cleanly."))
@@ -47,6 +49,7 @@ class LeanTransport:
         "_producer",
         "_queue",
         "_reactor",
+        "_reading",
         "_shut",
         "_socket",
         "protocol",
@@ -54,7 +57,7 @@ class LeanTransport:
 
     disconnecting = False
 
-    def __init__(self, reactor: IReactorFDSet, sock: socket.socket, peer: Any) -> None:
+    def __init__(self, reactor: Any, sock: socket.socket, peer: Any) -> None:
         """Take a non-blocking socket and its peer's address as the socket module gives it."""
         self._reactor = reactor
         self._socket = sock
@@ -63,6 +66,7 @@ class LeanTransport:
         self._queue: list[bytes] | None = None
         self._offset = 0
         self._producer: IPushProducer | None = None
+        self._reading = False
         self._closing = False
         self._shut = False
         self.protocol: Any = None
@@ -70,6 +74,7 @@ class LeanTransport:
     def start(self, protocol: Any) -> None:
         """Give the protocol its transport and begin to read for it."""
         self.protocol = protocol
+        self._reading = True
         self._reactor.addReader(self)
         protocol.makeConnection(self)
 
@@ -82,7 +87,7 @@ class LeanTransport:
         except (BlockingIOError, InterruptedError):
             return
         except OSError as problem:
-            self._lost(Failure(error.ConnectionLost(str(problem))))
+            self._lost(_failure(problem))
             return
         if data:
             self.protocol.dataReceived(data)
@@ -115,9 +120,9 @@ class LeanTransport:
         return True
 
     def _end_of_input(self) -> None:
-        self._reactor.removeReader(self)
+        self._stop_reading()
         half = interfaces.IHalfCloseableProtocol(self.protocol, None)
-        if half is None or self._shut:
+        if half is None or (self._shut and self._queue is None):
             self._lost(_CLEANLY)
         else:
             half.readConnectionLost()
@@ -125,12 +130,18 @@ class LeanTransport:
     def pauseProducing(self) -> None:
         """Stop reading."""
         if self._fd >= 0:
-            self._reactor.removeReader(self)
+            self._stop_reading()
 
     def resumeProducing(self) -> None:
         """Read again."""
-        if self._fd >= 0 and not self._closing:
+        if self._fd >= 0 and not self._closing and not self._reading:
+            self._reading = True
             self._reactor.addReader(self)
+
+    def _stop_reading(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._reactor.removeReader(self)
 
     def stopProducing(self) -> None:
         """End the connection."""
@@ -174,7 +185,7 @@ class LeanTransport:
             sent = self._socket.sendmsg(pieces)
         except OSError as problem:
             if problem.errno not in _NOT_YET:
-                self._lost(Failure(error.ConnectionLost(str(problem))))
+                self._lost(_failure(problem))
             return
         if not self._forget_sent(queue, sent):
             return
@@ -218,9 +229,9 @@ class LeanTransport:
         if self._fd < 0 or self._closing:
             return
         self._closing = True
-        self._reactor.removeReader(self)
+        self._stop_reading()
         if self._queue is None:
-            self._reactor.callLater(0, self._lost, _CLEANLY)  # type: ignore[attr-defined]  # IReactorTime, too
+            self._reactor.callLater(0, self._lost, _CLEANLY)
 
     def abortConnection(self) -> None:
         """Reset the connection; what is queued is thrown away, the protocol hears of it in a later turn."""
@@ -229,7 +240,7 @@ class LeanTransport:
         self._reset_on_close()
         self._closing = True
         self._stop_watching()
-        self._reactor.callLater(0, self._lost, Failure(error.ConnectionAborted()))  # type: ignore[attr-defined]
+        self._reactor.callLater(0, self._lost, Failure(error.ConnectionAborted()))
 
     def detach(self, *, reset: bool = False) -> None:
         """Close, with a reset or when everything is written; the protocol has gone and hears nothing."""
@@ -241,7 +252,8 @@ class LeanTransport:
             self._reset_on_close()
         elif self._queue is not None:
             self._closing = True
-            self._reactor.removeReader(self)
+            self._stop_reading()
+            self._reactor.callLater(FLUSH_SECONDS, self._close)
             return
         self._close()
 
@@ -261,7 +273,7 @@ class LeanTransport:
         """Lose the connection in a later turn: a protocol must not be told of it while it is writing."""
         self._closing = True
         self._stop_watching()
-        self._reactor.callLater(0, self._lost, Failure(error.ConnectionLost(str(problem))))  # type: ignore[attr-defined]
+        self._reactor.callLater(0, self._lost, _failure(problem))
 
     def _reset_on_close(self) -> None:
         try:
@@ -271,12 +283,22 @@ class LeanTransport:
             return
 
     def _stop_watching(self) -> None:
-        self._reactor.removeReader(self)
-        self._reactor.removeWriter(self)
-        self._queue = None
+        self._stop_reading()
+        if self._queue is not None:
+            self._queue = None
+            self._reactor.removeWriter(self)
 
     def _close(self) -> None:
-        self._stop_watching()
+        if self._fd < 0:
+            return
+        # Our own reactor knows a shorter way to forget a descriptor that is being closed.
+        forget = getattr(self._reactor, "forget", None)
+        if forget is not None:
+            forget(self)
+            self._reading = False
+            self._queue = None
+        else:
+            self._stop_watching()
         self._fd = -1
         self._socket.close()
 
@@ -324,6 +346,10 @@ class LeanTransport:
     def setTcpKeepAlive(self, enabled: bool) -> None:  # Twisted's interface
         """Let the kernel probe an idle connection, or not."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
+
+
+def _failure(problem: OSError) -> Failure:
+    return Failure(error.ConnectionLost(problem.strerror or str(problem)))
 
 
 def _twisted_address(name: Any) -> Any:

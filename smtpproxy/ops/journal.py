@@ -22,12 +22,15 @@ _SHOWN_OF_A_LINE = 1000
 class Journal:
     """Hears of every end of a session or transaction, and of whatever is out of the ordinary."""
 
-    def __init__(self, log: EventLog, counters: Counters, clock: Callable[[], float], *, transcripts: bool) -> None:
-        """``clock`` is the monotonic one that sessions use; ``transcripts`` writes every line of every session."""
+    def __init__(self, log: EventLog, counters: Counters, *, transcripts: bool) -> None:
+        """``transcripts`` writes every line of every session."""
         self._log = log
         self._counters = counters
-        self._clock = clock
         self._transcripts = transcripts
+
+    def use(self, log: EventLog) -> None:
+        """Write to another log from now on."""
+        self._log = log
 
     def transaction_ended(self, session: InboundSession, transaction: Transaction) -> None:
         """Write and count a mail transaction."""
@@ -59,7 +62,7 @@ class Journal:
         """Write and count a session."""
         relay = session.relay
         pipeline = relay.pipeline
-        saved = pipeline.replies - pipeline.groups
+        saved = pipeline.replies - relay.turns
         self._count(session, saved)
         self._log.info(
             "session",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
 from twisted.python.failure import Failure
-from zope.interface import implementer  # type: ignore[import-untyped]  # zope ships no types
+from zope.interface import implementer
 
 from smtpproxy.ops.log import EventLog, Level
 

@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from .relay import Relay
 
 _CLOSING: Final = 421
+NEED_EHLO: Final = frozenset({MAIL, RCPT, DATA, BDAT, AUTH, VRFY, EXPN, ETRN})
+"""Commands that a session may not be asked under another client's EHLO (rule S18)."""
+_MAY_NEED_EXTENSIONS: Final = frozenset({MAIL, RCPT, AUTH, VRFY, EXPN, HELP, ETRN})
 _GREETINGS: Final = frozenset({GREETING, OWN_GREETING})
 
 
@@ -113,7 +116,10 @@ def greet_again(relay: Relay, kept: Backend, slot: Slot) -> None:
     if slot.verb is GREETING:
         slot.reply = b"220 " + kept.host + b" ESMTP\r\n"
     relay.missing = frozenset()
-    if relay.ehlo and kept.extensions is not None:
+    if not relay.ehlo:
+        # Not under the name of the client before: what needs an EHLO is refused until this one has said its own.
+        kept.decisions |= NEED_EHLO
+    elif kept.extensions is not None:
         _compare(relay, kept, kept.extensions)
     relay.resume_identity(kept)
 
@@ -133,13 +139,14 @@ def _ehlo(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
         if relay.learned is None or relay.learned.extensions is not extensions:
             relay.learned = Learned(backend.host, extensions)
         slot.reply = extensions.reply(head or relay.policy.hostname, early=relay.client.early)
+        relay.offered = relay.client.early
     elif reply.code == 503 and backend.ehlo:
         _second_refused(relay, backend, slot)
     elif relay.transaction is not None:
         _refused_amid(relay, reply)
     elif reply.code >= 500:
         relay.ehlo_slot = slot
-        backend.send(Slot(HELO_INSTEAD, b"HELO" + slot.line[4:]), relay.backend_out)
+        relay.send_now(backend, Slot(HELO_INSTEAD, b"HELO" + slot.line[4:]))
     else:
         _pass_back(relay, backend, slot, reply)
 
@@ -176,6 +183,7 @@ def _helo_instead(relay: Relay, backend: Backend, _slot: Slot, reply: Reply) -> 
     backend.host = head.split(b" ", 1)[0]
     relay.learned = Learned(backend.host, nothing)
     slot.reply = nothing.reply(head, early=relay.client.early)
+    relay.offered = relay.client.early
 
 
 def _helo(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
@@ -213,7 +221,9 @@ def _own_ehlo(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
         for waiting in pending:
             relay.ask(waiting)
     elif reply.code >= 500:
-        backend.send(Slot(OWN_HELO, b"HELO" + slot.line[4:]), relay.backend_out)
+        relay.send_now(backend, Slot(OWN_HELO, b"HELO" + slot.line[4:]))
+    elif reply.code < 400:
+        _nonsense(relay, slot)
     else:
         _turned_away(relay, backend, reply)
 
@@ -236,7 +246,7 @@ def _compare(relay: Relay, backend: Backend, extensions: Extensions) -> None:
     relay.missing = extensions.missing(relay.promised)
     relay.pace = "pipelined" if backend.pipelining else "lockstep"
     if relay.missing:
-        backend.decisions |= {MAIL, RCPT}
+        backend.decisions |= _MAY_NEED_EXTENSIONS
 
 
 def _own_rset(relay: Relay, backend: Backend, _slot: Slot, reply: Reply) -> None:
@@ -319,6 +329,7 @@ def _rset(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
 def _auth(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
     backend.secret = True
     if reply.code == 334:
+        backend.challenged = True
         if relay.frontend.waiting:
             relay.violations += 1
             ending.fail(relay, ending.SYNCHRONISATION_LOST, "synchronisation violated")
@@ -326,6 +337,7 @@ def _auth(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
         relay.frontend.move(ClientEvent.CHALLENGE)
         slot.reply = reply.raw
         return
+    backend.challenged = False
     relay.frontend.move(ClientEvent.AUTH_DONE)
     if reply.code == 235:
         relay.authenticated = True

@@ -74,6 +74,7 @@ class Backend:
 
     __slots__ = (
         "_reader",
+        "challenged",
         "decisions",
         "ehlo",
         "extensions",
@@ -119,6 +120,8 @@ class Backend:
         """Whether it has a part of a message, in chunks of BDAT."""
         self.message_refused = False
         """Whether it refused the DATA for chunks of which more may come."""
+        self.challenged = False
+        """Whether it waits for a response in an AUTH exchange."""
         self.secret = False
         """Whether it saw AUTH (rule S18)."""
         self.failed = False
@@ -128,10 +131,6 @@ class Backend:
     def move(self, event: Event) -> None:
         """Change the state; a step that is not in the table raises KeyError."""
         self.state = TRANSITIONS[self.state, event]
-
-    def expect_greeting(self, slot: Slot) -> None:
-        """Begin: the server speaks first."""
-        self.outstanding.append(slot)
 
     def identified(self, ehlo: bytes, extensions: Extensions) -> None:
         """Note that the server accepted an EHLO or HELO line, and what it can do."""
@@ -145,6 +144,8 @@ class Backend:
         """Put a command at the end of the queue."""
         self.queue.append(slot)
         self.waiting += len(slot.line)
+        if slot.verb is BDAT:
+            self.waiting += sum(map(len, _chunk(slot).pieces))
 
     def drop(self, slot: Slot) -> None:
         """Take a slot out of the queue, answered otherwise."""
@@ -179,12 +180,11 @@ class Backend:
         return None
 
     def _send_chunk(self, slot: Slot, out: list[bytes]) -> None:
-        assert isinstance(slot, ChunkSlot)  # noqa: S101  # BDAT always has one; this tells the type checker
-        slot.sent = True
-        for piece in slot.pieces:
-            self.waiting -= len(piece)
-        out += slot.pieces
-        slot.pieces.clear()
+        chunk = _chunk(slot)
+        chunk.sent = True
+        self.waiting -= sum(map(len, chunk.pieces))
+        out += chunk.pieces
+        chunk.pieces.clear()
 
     def receive(self, data: bytes) -> list[Reply]:
         """Take bytes of the server, give the replies that they complete (rule H8). Look at ``fault`` afterwards."""
@@ -198,7 +198,7 @@ class Backend:
     @property
     def idle(self) -> bool:
         """Whether nothing is under way and nothing half received."""
-        return not self.outstanding and not self.queue and not self._reader.pending
+        return not (self.outstanding or self.queue or self._reader.pending or self.challenged)
 
     @property
     def awaited(self) -> Slot | None:
@@ -209,3 +209,8 @@ class Backend:
     def reusable(self) -> bool:
         """Whether another client may have this session: it is at rest, and saw neither AUTH nor an error (rule S18)."""
         return self.state is State.READY and self.idle and not (self.secret or self.failed)
+
+
+def _chunk(slot: Slot) -> ChunkSlot:
+    assert isinstance(slot, ChunkSlot)  # noqa: S101  # BDAT always has one; this tells the type checker
+    return slot

@@ -61,6 +61,7 @@ def _ehlo(relay: Relay, command: Command) -> None:
         relay.ehlo = command.raw
         relay.promised = learned.extensions.keywords
         relay.answer(EHLO, learned.extensions.reply(learned.host, early=relay.client.early))
+        relay.offered = relay.client.early
 
 
 def _helo(relay: Relay, command: Command) -> None:
@@ -191,8 +192,6 @@ def _auth_response(relay: Relay, command: Command) -> None:
 def _unknown(relay: Relay, command: Command) -> None:
     if is_http(command.raw):
         ending.end(relay, UNKNOWN, b"521 5.5.1 This is a mail server\r\n", "HTTP")
-    elif is_tls(command.raw):
-        ending.end(relay, UNKNOWN, b"521 5.5.1 TLS is not spoken here\r\n", "TLS on a clear port")
     else:
         relay.refuse(UNKNOWN, b"500 5.5.1 Command not recognized\r\n")
 

@@ -14,6 +14,7 @@ from .frontend import State
 if TYPE_CHECKING:
     from smtpproxy.smtp.commands import Verb
 
+    from .backend import Backend
     from .pipeline import Slot
     from .relay import Relay
 
@@ -29,6 +30,11 @@ def end(relay: Relay, verb: Verb, reply: bytes, reason: str) -> None:
 def fail(relay: Relay, reply: bytes, reason: str) -> None:
     """Give up: ``reply`` takes the place of everything that is still unanswered, and the connection closes."""
     if relay.over:
+        return
+    relay.refused_data = None
+    if relay.closing and all(slot.reply for slot in relay.pipeline.slots):
+        # The last word has been said.
+        leave_backend(relay)
         return
     relay.pipeline.cut(reply)
     relay.frontend.close()
@@ -54,6 +60,7 @@ def vanish(relay: Relay, why: str) -> None:
     relay.over = relay.closing = True
     relay.reason = why
     relay.pipeline.abandon()
+    relay.refused_data = None
     relay.frontend.close()
     finish_transaction(relay, b"")
     leave_backend(relay)
@@ -96,7 +103,7 @@ def leave_backend(relay: Relay) -> None:
     backend = relay.backend
     if backend is None:
         return
-    relay.backend = None
+    _let_go(relay, backend)
     if backend.state is BackendState.CLOSED or backend.state is BackendState.GREETING:
         action = Action.DROP_BACKEND
     elif backend.state is BackendState.MESSAGE or backend.partial or not backend.idle:
@@ -113,10 +120,9 @@ def leave_backend(relay: Relay) -> None:
 def abort_backend(relay: Relay) -> list[Slot]:
     """Reset the backend connection in the middle of a message; give the slots that were still to be asked (S15)."""
     backend = relay.backend
-    relay.backend = None
     if backend is None:
         return []
-    relay.spoiled = relay.spoiled or backend.secret
+    _let_go(relay, backend)
     relay.backend_out.clear()
     relay.actions.append(Action.ABORT_BACKEND)
     return backend.queue
@@ -130,12 +136,11 @@ def backend_lost(relay: Relay, why: str, reply: bytes = b"") -> None:
     if backend.state is BackendState.GREETING:
         relay.retry(why)
         return
-    relay.backend = None
-    relay.spoiled = relay.spoiled or backend.secret
+    chunk = relay.chunk
+    _let_go(relay, backend)
     relay.backend_out.clear()
     relay.actions.append(Action.DROP_BACKEND)
     last = reply or relay.text(b"421 4.4.2", b"Backend connection lost")
-    chunk = relay.chunk
     if relay.frontend.state is State.MAIL_DATA:
         relay.verdict = reply or b"451 4.4.2 Backend connection lost, message not taken\r\n"
     elif chunk is not None and not chunk.reply and len(relay.pipeline.slots) == 1:
@@ -145,6 +150,15 @@ def backend_lost(relay: Relay, why: str, reply: bytes = b"") -> None:
         finish_transaction(relay, chunk.refusal)
     elif relay.pipeline.slots or relay.transaction is not None or relay.policy.eager or relay.spoiled:
         fail(relay, last, why)
+
+
+def _let_go(relay: Relay, backend: Backend) -> None:
+    """Forget the backend; nothing that was meant for it may reach the next one."""
+    relay.backend = None
+    relay.spoiled = relay.spoiled or backend.secret
+    if relay.chunk is not None and relay.chunk.sent:
+        relay.chunk.sent = False
+        relay.chunk.refusal = relay.chunk.reply or b"451 4.4.2 Backend connection lost, message not taken\r\n"
 
 
 def finish_transaction(relay: Relay, reply: bytes) -> None:

@@ -23,6 +23,7 @@ from smtpproxy.smtp.commands import (
     Command,
     has_controls,
     is_tls,
+    match_command,
     parse_command,
 )
 
@@ -116,6 +117,11 @@ class Frontend:
     def next_command(self) -> Command | None:
         """Give the next command, or the next line of an AUTH exchange; None while its CR LF has not come."""
         buffer, start = self._buffer, self._position
+        if self.state is State.COMMANDS and not self._skipped:
+            command = match_command(buffer, start)
+            if command is not None and len(command.raw) <= self._line:
+                self._position = start + len(command.raw)
+                return command
         end = buffer.find(b"\r\n", start)
         if end < 0:
             if is_tls(buffer[start : start + 1]) and not self._skipped:

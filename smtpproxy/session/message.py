@@ -28,6 +28,7 @@ from . import ending
 from .actions import Action
 from .backend import Backend, ChunkSlot, Event, State
 from .frontend import Event as ClientEvent
+from .frontend import State as ClientState
 from .pipeline import Slot
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def refuse_data(relay: Relay, slot: Slot, reply: bytes) -> None:
 
 def data_refused(relay: Relay) -> None:
     """Give the refusal of DATA that was held for the last look at the client's input."""
-    if relay.refused_data is not None:
+    if relay.refused_data is not None and relay.frontend.state is ClientState.AWAIT_DATA:
         slot, reply = relay.refused_data
         slot.reply = reply
         relay.refused_data = None
@@ -194,21 +195,25 @@ def decide(relay: Relay, backend: Backend, slot: Slot) -> bool:
             return _send_as_data(relay, backend, slot)
         _amid_chunks(relay, backend, slot)
         return True
-    if isinstance(slot, ChunkSlot):
-        return _begin_chunks(relay, backend, slot)
     if slot.verb is QUIT:
         return _quit(relay, backend, slot)
-    if (slot.verb is MAIL or slot.verb is RCPT) and _uses_missing(relay, slot):
+    if not relay.ehlo and backend.ehlo:
         _unqueue(backend, slot)
-        slot.reply = b"451 4.3.0 The mail server does not offer this any more, start again\r\n"
-        relay.errors += 1
-        return True
-    backend.drop(slot)
-    backend.send(slot, relay.backend_out)
+        _answer_locally(relay, slot, b"503 5.5.1 Send EHLO first\r\n")
+    elif isinstance(slot, ChunkSlot):
+        return _begin_chunks(relay, backend, slot)
+    elif _uses_missing(relay, slot):
+        backend.drop(slot)
+        _answer_locally(relay, slot, b"451 4.3.0 The mail server does not offer this any more, start again\r\n")
+    else:
+        backend.drop(slot)
+        backend.send(slot, relay.backend_out)
     return True
 
 
 def _uses_missing(relay: Relay, slot: Slot) -> bool:
+    if slot.verb is not MAIL and slot.verb is not RCPT:
+        return slot.verb.name in relay.missing
     used = extensions_used(parameters(slot.line[5:].rstrip(b"\r\n")))
     return not relay.missing.isdisjoint(used)
 
@@ -233,6 +238,12 @@ def _begin_chunks(relay: Relay, backend: Backend, slot: ChunkSlot) -> bool:
     if backend.message_refused:
         _unqueue(backend, slot)
         refuse_chunk(relay, slot, b"503 5.5.1 The message has failed, RSET first\r\n")
+        return True
+    if relay.transaction is not None and b"BINARYMIME" in relay.transaction.mail.upper():
+        # Never offered here, and what DATA would make of it is another message (rule S11).
+        _unqueue(backend, slot)
+        refuse_chunk(relay, slot, b"554 5.6.1 Binary message not possible here\r\n")
+        backend.message_refused = True
         return True
     relay.stuffer = ChunkStuffer(relay.client.bare, pass_nul=relay.client.pass_nul)
     backend.send(Slot(CHUNKS_AS_DATA, b"DATA\r\n"), relay.backend_out)

@@ -76,6 +76,7 @@ class Relay:
         "missing",
         "now",
         "octets",
+        "offered",
         "once_only",
         "over",
         "pace",
@@ -119,7 +120,7 @@ class Relay:
         self.backend_out: list[bytes] = []
         self.actions: list[Action] = []
         self.trace: Callable[[str, bytes], None] | None = None
-        """Told a direction (``C:``, ``S:`` towards the client, ``B>`` and ``B<`` at the backend) and what went there."""
+        """Told a direction (``C:``, ``S:`` towards the client, ``B>``, ``B<`` at the backend) and what went there."""
         self.now = 0.0
 
         self.ehlo = b""
@@ -128,6 +129,8 @@ class Relay:
         """The client's EHLO that the backend refused, while HELO is tried."""
         self.once_only = False
         """Whether the backend was seen to take EHLO only once in a session."""
+        self.offered = False
+        """Whether the client is being sent the keyword of early pipelining (rule S1)."""
         self.promised: frozenset[bytes] = frozenset()
         """The backend's extensions that this client was told of."""
         self.missing: frozenset[bytes] = frozenset()
@@ -206,6 +209,7 @@ class Relay:
         elif not self.pipeline.groups and not self.early:
             self.early = True
             if self.client.early_refusal:
+                self.pipeline.abandon()
                 ending.fail(self, self.client.early_refusal, "pregreet")
                 return
         if state is State.AWAIT_DATA:
@@ -252,7 +256,7 @@ class Relay:
         else:
             if backend.fault:
                 self.backend_lost(f"backend sent garbage: {backend.fault}")
-        if self.frontend.waiting or self.eof:
+        if self.frontend.waiting or self.eof or self.stuffed:
             self.advance()
         else:
             self._advance_backend()
@@ -301,23 +305,36 @@ class Relay:
 
     def take_replies(self, *, hold: bool = True) -> bytes:
         """Give what is to be written to the client; without ``hold`` also part of a group (rule S4)."""
-        pipeline = self.pipeline
-        replies = b""
-        if pipeline.slots:
-            if not pipeline.slots[0].reply:
-                return b""
-            # Where the client's own bytes are missing, the replies before them must not wait for it.
-            replies = pipeline.take(hold=hold and self.frontend.state not in _INPUT_IS_MISSING)
-            if replies and self.trace is not None:
-                self.trace("S:", replies)
-            if pipeline.slots:
-                return replies
-        if self.closing:
-            ending.close(self)
-        elif self.draining and self.at_rest:
-            ending.fail(self, self.going_down(), "shutdown")
-            replies += self.take_replies()
+        slots = self.pipeline.slots
+        replies = self._take(hold=hold) if slots and slots[0].reply else b""
+        if self.stuffed and replies:
+            replies += self._take_more(hold=hold)
+        if not slots:
+            if self.closing:
+                ending.close(self)
+            elif self.draining and self.at_rest:
+                ending.fail(self, self.going_down(), "shutdown")
+                replies += self._take(hold=False)
+                ending.close(self)
         return replies
+
+    def _take(self, *, hold: bool) -> bytes:
+        # Where the client's own bytes are missing, the replies before them must not wait for it.
+        replies = self.pipeline.take(hold=hold and self.frontend.state not in _INPUT_IS_MISSING)
+        if replies and self.trace is not None:
+            self.trace("S:", replies)
+        return replies
+
+    def _take_more(self, *, hold: bool) -> bytes:
+        """Read on where replies that have left made room for more commands of a burst."""
+        taken = []
+        while self.stuffed:
+            self.advance()
+            replies = self._take(hold=hold)
+            if not replies:
+                break
+            taken.append(replies)
+        return b"".join(taken)
 
     @property
     def at_rest(self) -> bool:
@@ -390,17 +407,43 @@ class Relay:
         backend.ask(slot)
 
     def advance(self) -> None:
-        """Parse what is here of the client, as far as it may be understood, then send on."""
+        """Parse what is here of the client, as far as it may be understood, and send on, until nothing moves."""
+        self._parse()
+        if self.eof and not self.stuffed:
+            ending.no_more_input(self)
+        self._advance_backend()
+        while self.stuffed and self.backend is not None and not self.backend.waiting and self.frontend.waiting:
+            # Sending has made room; a burst that is only waiting for replies to leave stays where it is.
+            waiting = self.frontend.waiting
+            self._parse()
+            if self.frontend.waiting == waiting:
+                break
+            self._advance_backend()
+        if self.stuffed and not self.frontend.waiting and not self._full:
+            self.stuffed = False
+
+    @property
+    def _full(self) -> bool:
+        """Whether no more should be read: too much is owed, or waits to be sent on."""
+        limits, backend = self.policy.limits, self.backend
+        if backend is not None and backend.waiting >= limits.burst_octets:
+            return True
+        return len(self.pipeline.slots) >= limits.burst_commands and self.frontend.state is State.COMMANDS
+
+    def _parse(self) -> None:
         frontend, slots = self.frontend, self.pipeline.slots
         limits = self.policy.limits
         self.stuffed = False
         while True:
             backend = self.backend
-            if len(slots) >= limits.burst_commands or (backend is not None and backend.waiting >= limits.burst_octets):
+            if backend is not None and backend.waiting >= limits.burst_octets:
                 self.stuffed = True
                 break
             state = frontend.state
             if state is State.COMMANDS or state is State.AUTH_RESPONSE:
+                if len(slots) >= limits.burst_commands:
+                    self.stuffed = True
+                    break
                 command = frontend.next_command()
                 if command is None:
                     break
@@ -414,9 +457,12 @@ class Relay:
             else:
                 self.stuffed = frontend.waiting >= limits.burst_octets
                 break
-        if self.eof and not self.stuffed:
-            ending.no_more_input(self)
-        self._advance_backend()
+
+    def send_now(self, backend: Backend, slot: Slot) -> None:
+        """Ask the backend something before all that is queued."""
+        if self.trace is not None:
+            self.trace("B>", slot.line)
+        backend.send(slot, self.backend_out)
 
     def retry(self, why: str) -> None:
         """Let another server take the place of one that has not greeted us (rule S19)."""
@@ -442,6 +488,7 @@ class Relay:
         backend = Backend(lockstep=self.policy.lockstep)
         backend.outstanding.append(greeting or Slot(OWN_GREETING))
         self.backend = backend
+        self.backend_out.clear()
         self.actions.append(Action.CONNECT)
         return backend
 
@@ -465,7 +512,8 @@ class Relay:
             waits = slot is None or not message.decide(self, backend, slot)
             if self.trace is not None:
                 for sent in backend.outstanding[before:]:
-                    self.trace("B>", self._shown(sent.verb, sent.line))
+                    end = isinstance(sent, ChunkSlot) and not sent.sent
+                    self.trace("B>", b".\r\n" if end else self._shown(sent.verb, sent.line))
             if waits:
                 return
 

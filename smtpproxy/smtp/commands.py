@@ -9,6 +9,7 @@ follow would put us out of step with it.  The facts of each verb stand in one pl
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
 from typing import Final
 
@@ -88,6 +89,7 @@ HTTP_METHODS: Final = frozenset(
     (b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH")
 )
 
+_WHOLE_LINE: Final = re.compile(rb"([A-Za-z]{4})(?: [^\x00-\x08\x0a-\x1f\x7f]*)?\r\n")
 _CONTROL_CHARACTERS: Final = bytes(c for c in range(32) if c != 9) + b"\x7f"
 _EVERYTHING_ELSE: Final = bytes(c for c in range(256) if c not in _CONTROL_CHARACTERS)
 _LARGEST_CHUNK: Final = 2**31 - 1  # servers are known that count in 32 bits, and lose step above
@@ -112,6 +114,15 @@ def parse_command(raw: bytes) -> Command:
     """Take one line with its CR LF apart (RFC 5321, 4.1.1); the verb may be in any case."""
     word = raw[: raw.find(b" ")] if b" " in raw else raw[:-2]
     return Command(VERBS.get(word) or VERBS.get(word.upper(), UNKNOWN), raw)
+
+
+def match_command(buffer: bytes, start: int) -> Command | None:
+    """Give the command at ``start``, if a whole line is there with a verb of the table and no control characters."""
+    match = _WHOLE_LINE.match(buffer, start)
+    if match is None:
+        return None
+    verb = VERBS.get(match[1]) or VERBS.get(match[1].upper())
+    return None if verb is None else Command(verb, match[0])
 
 
 def has_controls(text: bytes) -> bool:

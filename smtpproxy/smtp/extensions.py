@@ -38,8 +38,8 @@ class Extensions:
     def __init__(
         self, keywords: dict[bytes, bytes], plain: list[bytes], early: list[bytes], dropped: list[bytes]
     ) -> None:
-        self.keywords = frozenset(keywords)
-        """The keywords that the backend sent, in upper case."""
+        self.keywords = frozenset(keywords) if CHUNKING in keywords else frozenset(keywords) - {BINARYMIME}
+        """The keywords that the backend sent, in upper case, as far as they can be made use of."""
         self.pipelining = PIPELINING in keywords
         self.chunking = CHUNKING in keywords
         self.dropped = dropped

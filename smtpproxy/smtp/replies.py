@@ -7,6 +7,7 @@ peer's, not ours.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from .commands import has_controls
@@ -18,6 +19,10 @@ MAX_REPLY: Final = 64 * 1024
 """Octets in one reply, all its lines together."""
 
 _FIRST_DIGITS: Final = b"2345"
+# A whole reply of one line or several, well formed and free of control characters: nearly all are.
+_WHOLE: Final = re.compile(
+    rb"([2-5][0-9][0-9])(?:-[^\x00-\x08\x0a-\x1f\x7f]*\r\n\1)*(?: [^\x00-\x08\x0a-\x1f\x7f]*)?\r\n"
+)
 _CLEAN: Final = bytes(63 if (c < 32 and c != 9) or c == 127 else c for c in range(256))
 
 
@@ -39,21 +44,6 @@ class Reply:
         return f"Reply({self.raw!r})"
 
 
-def _single_line(data: bytes) -> Reply | None:
-    """Give the reply if ``data`` is exactly one clean reply of one line, as it nearly always is."""
-    end = len(data) - 2
-    code = data[:3]
-    if (
-        data[3:4] == b" "
-        and data.find(b"\r\n") == end <= MAX_LINE
-        and code.isdigit()
-        and code[0] in _FIRST_DIGITS
-        and not has_controls(data[:end])
-    ):
-        return Reply(int(code), data)
-    return None
-
-
 class ReplyReader:
     """Cuts what a server sends into replies, whatever the pieces it arrives in."""
 
@@ -68,13 +58,19 @@ class ReplyReader:
 
     def receive(self, data: bytes) -> list[Reply]:
         """Take bytes, give the replies that they complete. Look at ``fault`` afterwards."""
-        if not self._buffer and (only := _single_line(data)) is not None:
-            return [only]
         replies: list[Reply] = []
         if self.fault:
             return replies
         buffer = self._buffer + data if self._buffer else data
-        start, scan = 0, self._scanned
+        start = 0
+        if not self._scanned:
+            while (whole := _WHOLE.match(buffer, start)) is not None and whole.end() - start <= MAX_LINE:
+                replies.append(Reply(int(whole[1]), whole[0]))
+                start = whole.end()
+            if start == len(buffer):
+                self._buffer = b""
+                return replies
+        scan = start + self._scanned
         while (end := buffer.find(b"\r\n", scan)) >= 0:
             separator = self._check(buffer, start, scan, end)
             if separator is None:
