@@ -1,0 +1,1 @@
+"""The parts of the benchmark that bench/run.py puts together. Standard library only."""

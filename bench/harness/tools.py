@@ -1,0 +1,114 @@
+"""The programs that the benchmark needs: C programs compiled here, peers installed where that is possible."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.errors import BenchError, UnavailableError
+
+SOURCES = Path(__file__).resolve().parent.parent
+CFLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
+PROGRAMS = {
+    "load": ["load.c", "reply.c", "script.c", "common.c"],
+    "sink": ["sink.c", "server.c", "data.c", "common.c"],
+}
+# program to look for: Debian packages that bring it
+PACKAGES = {
+    "gcc": ["gcc", "libc6-dev"],
+    "haproxy": ["haproxy"],
+    "nginx": ["nginx", "libnginx-mod-mail"],
+}
+NGINX_MAIL_MODULES = [
+    Path("/usr/lib/nginx/modules/ngx_mail_module.so"),
+    Path("/usr/lib64/nginx/modules/ngx_mail_module.so"),
+]
+SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
+POLICY = Path("/usr/sbin/policy-rc.d")
+APT_SECONDS = 300
+
+
+def find(program: str) -> str | None:
+    """The path of a program, also where only administrators have it in their PATH."""
+    return shutil.which(program) or shutil.which(program, path=SYSTEM_PATH)
+
+
+def nginx_mail_module() -> Path | None:
+    """The mail module of nginx, which Debian packages on its own."""
+    return next((path for path in NGINX_MAIL_MODULES if path.exists()), None)
+
+
+def missing() -> list[str]:
+    """The programs that are not here."""
+    names = [name for name in PACKAGES if find(name) is None]
+    if "nginx" not in names and nginx_mail_module() is None:
+        names.append("nginx")
+    return names
+
+
+def install_missing() -> None:
+    """Install what is missing, as root on a system with apt-get; elsewhere do nothing. Starts no service."""
+    names = missing()
+    apt = find("apt-get")
+    if not names or apt is None or os.geteuid() != 0:
+        return
+    packages = [package for name in names for package in PACKAGES[name]]
+    print(f"installing {' '.join(packages)} ...", flush=True)
+    environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+    with services_kept_off():
+        for arguments in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
+            done = subprocess.run(
+                [apt, "--quiet", *arguments],
+                env=environment,
+                capture_output=True,
+                timeout=APT_SECONDS,
+                check=False,
+            )
+            if done.returncode != 0:
+                print(f"apt-get {arguments[0]} failed: {done.stderr.decode(errors='replace').strip()[-500:]}")
+                return
+
+
+@contextlib.contextmanager
+def services_kept_off() -> Iterator[None]:
+    """While the body runs, packages start no services (Debian's policy-rc.d; one that is there is kept)."""
+    if POLICY.exists():
+        yield
+        return
+    POLICY.write_text("#!/bin/sh\nexit 101\n")
+    POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        POLICY.unlink()
+
+
+def build(target: Path) -> dict[str, Path]:
+    """Compile the load generator and the sink into a folder; gives their paths.
+
+    Raises UnavailableError without gcc, BenchError if they do not compile.
+    """
+    gcc = find("gcc")
+    if gcc is None:
+        raise UnavailableError("gcc is not installed: the load generator cannot be built")
+    programs = {}
+    for name, sources in PROGRAMS.items():
+        programs[name] = target / name
+        command = [gcc, *CFLAGS, "-o", str(programs[name]), *(str(SOURCES / source) for source in sources)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=APT_SECONDS, check=False)
+        if done.returncode != 0:
+            raise BenchError(f"{name} does not compile:\n{done.stderr}")
+    return programs
+
+
+def version(program: str, *arguments: str) -> str:
+    """The first line of what a program says about its version, on either stream."""
+    path = find(program)
+    if path is None:
+        return "not installed"
+    done = subprocess.run([path, *arguments], capture_output=True, text=True, timeout=20, check=False)
+    return next(iter((done.stdout + done.stderr).splitlines()), "unknown")
