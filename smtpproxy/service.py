@@ -6,6 +6,7 @@ configuration that they began with.  SIGTERM stops to listen, lets transactions 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -38,8 +39,6 @@ from smtpproxy.ops.logtwisted import TwistedLog
 if TYPE_CHECKING:
     from types import FrameType
 
-    from twisted.application.service import IService
-
     from smtpproxy.ops.log import EventLog
 
 _DRAIN_STEP: Final = 0.1
@@ -48,7 +47,7 @@ _GC_THRESHOLD: Final = 20_000
 Port = LeanPort | StockPort
 
 
-def make_service(path: str, reactor: Any, *, verbose: bool = False) -> IService:
+def make_service(path: str, reactor: Any, *, verbose: bool = False) -> Service:
     """Give the service that a configuration file describes; nothing listens before it is started.
 
     ``verbose`` logs a transcript of every session, secrets masked.  Raises ConfigError, or OSError if the log cannot
@@ -72,6 +71,7 @@ class ProxyService(Service):
         self._old_hangup: Any = None
         self.counters = Counters()
         self._log: EventLog | None = None
+        self._observer: Any = None
 
     def privilegedStartService(self) -> None:
         """Open log and listening sockets, which may need privileges that are given up later. Raises OSError."""
@@ -80,7 +80,7 @@ class ProxyService(Service):
 
     def startService(self) -> None:
         """Begin to serve. Raises OSError, naming the address, where one cannot be listened on."""
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]  # Twisted's, untyped
         self.privilegedStartService()
         for port in self._ports.values():
             port.start()
@@ -93,7 +93,7 @@ class ProxyService(Service):
 
     def stopService(self) -> Deferred[None]:
         """Stop to listen, let transactions finish, end the rest when the limit is reached; fires when all is over."""
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]  # Twisted's, untyped
         # Until the end: a log rotation must not end the process in the middle of a transaction.
         signal.signal(signal.SIGHUP, lambda _signal, _frame: None)
         self.log.info("stopping", {"sessions": self._sessions})
@@ -151,7 +151,7 @@ class ProxyService(Service):
         self._log = log
         for generation in self._generations:
             generation.journal.use(log)
-        self._observer: Any = TwistedLog(log, self._reactor.callFromThread)
+        self._observer = TwistedLog(log, self._reactor.callFromThread)
         globalLogPublisher.addObserver(self._observer)
 
     def _take(self, config: Config) -> None:
@@ -312,7 +312,9 @@ def _open(endpoint: Endpoint, backlog: int, inherited: Inherited) -> socket.sock
 def _close(endpoint: Endpoint, port: Port) -> None:
     port.stop()
     if endpoint.kind == "unix":
-        Path(endpoint.path).unlink(missing_ok=True)
+        # Where the folder is not ours to write in, the file stays; whoever listens there next removes it.
+        with contextlib.suppress(OSError):
+            Path(endpoint.path).unlink()
 
 
 def _shortest_timeout(config: Config) -> float:

@@ -36,8 +36,8 @@ class Journal(Protocol):
     def session_ended(self, session: InboundSession) -> None:
         """Note a session."""
 
-    def session_refused(self, listener: str, address: str, why: str) -> None:
-        """Note a client that there was no room for."""
+    def session_refused(self, listener: str, address: str | None, why: str) -> None:
+        """Note a client that there was no room for; its address is None where it is not known."""
 
     def backend_failed(self, backend: str, server: str, why: str) -> None:
         """Note a server that could not serve."""

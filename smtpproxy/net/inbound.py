@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from zope.interface import implementer
 
 from smtpproxy.session.actions import Action
@@ -35,7 +35,7 @@ _STUFFED: Final = 4
 _CLEAN_ENDS: Final = frozenset({"quit", "client closed the connection"})
 
 
-@implementer(IProtocol, IHalfCloseableProtocol)
+@implementer(IHalfCloseableProtocol)
 class InboundSession:
     """The protocol of the client's connection, and the owner of the backend's."""
 
@@ -327,6 +327,12 @@ class InboundSession:
             self.context.pool.leave(leg)
         self._backend_writable()
 
+    def _await_close(self) -> None:
+        leg, self.leg = self.leg, None
+        if leg is not None:
+            self.context.pool.await_close(leg)
+        self._backend_writable()
+
     def _release_backend(self) -> None:
         leg, self.leg = self.leg, None
         if leg is not None:
@@ -419,6 +425,7 @@ _ACTIONS: Final[dict[Action, Callable[[InboundSession], None]]] = {
     Action.ABORT_BACKEND: InboundSession._abort_backend,  # noqa: SLF001
     Action.DROP_BACKEND: InboundSession._drop_backend,  # noqa: SLF001
     Action.QUIT_BACKEND: InboundSession._quit_backend,  # noqa: SLF001
+    Action.AWAIT_CLOSE: InboundSession._await_close,  # noqa: SLF001
     Action.RELEASE_BACKEND: InboundSession._release_backend,  # noqa: SLF001
     Action.PROBE_CLIENT: InboundSession._probe_client,  # noqa: SLF001
     Action.CLOSE_CLIENT: InboundSession._close_client,  # noqa: SLF001

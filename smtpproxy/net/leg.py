@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint, connectProtocol
-from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from zope.interface import implementer
 
 from .transport import FLUSH_SECONDS, LeanTransport
@@ -34,7 +34,7 @@ class LegOwner(Protocol):
         """Learn that the server does not read what we send, or reads it again."""
 
 
-@implementer(IProtocol, IHalfCloseableProtocol)
+@implementer(IHalfCloseableProtocol)
 class BackendLeg:
     """A Twisted protocol that tells its owner of the moment what happens to the connection."""
 
@@ -141,6 +141,13 @@ def part(transport: Any, *, reset: bool = False) -> None:
             transport.reactor.callLater(FLUSH_SECONDS, transport.abortConnection)
 
 
+class Unreached(NamedTuple):
+    """Why no connection was begun, and whether that is the server's doing or ours (rule S19)."""
+
+    why: str
+    by_server: bool
+
+
 class Dialler:
     """Opens connections, with lean transports or with Twisted's own."""
 
@@ -148,7 +155,7 @@ class Dialler:
         self._reactor = reactor
         self._lean = lean
 
-    def dial(self, owner: LegOwner, server: Server, timeout: float) -> BackendLeg | str:
+    def dial(self, owner: LegOwner, server: Server, timeout: float) -> BackendLeg | Unreached:
         """Begin to connect; give the leg, or why it failed at once. ``timeout`` (seconds) is for stock transports."""
         leg = BackendLeg(owner, server)
         if not self._lean:
@@ -157,7 +164,7 @@ class Dialler:
         try:
             sock = socket.socket(server.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         except OSError as problem:
-            return problem.strerror or str(problem)
+            return Unreached(problem.strerror or str(problem), by_server=False)
         try:
             if server.family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -165,10 +172,10 @@ class Dialler:
         except BlockingIOError:
             if server.family == socket.AF_UNIX:
                 sock.close()
-                return "no room in the queue of the socket"
+                return Unreached("no room in the queue of the socket", by_server=True)
         except OSError as problem:
             sock.close()
-            return problem.strerror or str(problem)
+            return Unreached(problem.strerror or str(problem), by_server=True)
         LeanTransport(self._reactor, sock, server.address).start(leg)
         return leg
 

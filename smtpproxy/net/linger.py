@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from zope.interface import implementer
 
 from .leg import part
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .sweep import Sweep
 
 
-@implementer(IProtocol, IHalfCloseableProtocol)
+@implementer(IHalfCloseableProtocol)
 class Linger:
     """Takes the place of a protocol that has said its last word."""
 

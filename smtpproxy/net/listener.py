@@ -17,7 +17,7 @@ from .linger import Linger
 from .transport import LeanTransport
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IAddress, IProtocol
+    from twisted.internet.interfaces import IAddress
 
     from smtpproxy.config import Endpoint
 
@@ -80,6 +80,8 @@ def _remove_dead(path: str) -> None:
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        # Where it is alive and its queue is full, that must not hold us up.
+        probe.setblocking(False)
         try:
             probe.connect(path)
         except ConnectionRefusedError:
@@ -136,7 +138,7 @@ class LeanPort:
 
     def _rest(self, problem: OSError) -> None:
         """Leave clients in the queue of the kernel for a while: there is no room for them here."""
-        self.context.journal.session_refused(self.context.settings.name, "", problem.strerror or str(problem))
+        self.context.journal.session_refused(self.context.settings.name, None, problem.strerror or str(problem))
         self._reactor.removeReader(self)
         self._reactor.callLater(_PAUSE_WITHOUT_DESCRIPTORS, self._accept_again)
 
@@ -185,7 +187,7 @@ class _StockFactory(Factory):
     def __init__(self, port: StockPort) -> None:
         self._port = port
 
-    def buildProtocol(self, addr: IAddress | None) -> IProtocol:
+    def buildProtocol(self, addr: IAddress | None) -> Any:
         host = getattr(addr, "host", None)
         return session_for(self._port.context, client_address((host,)) if host else "")
 

@@ -58,8 +58,9 @@ class Pool:
             leg = self._dialler.dial(owner, server, self.settings.timeouts.connect)
             if isinstance(leg, BackendLeg):
                 return leg
-            why = f"{server.name}: {leg}"
-            self._servers.failed(server)
+            why = f"{server.name}: {leg.why}"
+            if leg.by_server:
+                self._servers.failed(server)
         return why
 
     def failed(self, leg: BackendLeg) -> None:
@@ -86,10 +87,14 @@ class Pool:
 
     def leave(self, leg: BackendLeg) -> None:
         """Say QUIT, and close when the server has answered (rule S17)."""
+        self.await_close(leg)
+        leg.transport.write(b"QUIT\r\n")
+
+    def await_close(self, leg: BackendLeg) -> None:
+        """Close when the server has answered the QUIT that it was sent."""
         leg.owner = self
         leg.resume_reading()
         self._leaving[leg] = self._clock() + _FAREWELL
-        leg.transport.write(b"QUIT\r\n")
 
     def close(self) -> None:
         """Keep no session any more."""

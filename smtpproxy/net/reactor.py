@@ -34,7 +34,7 @@ class LeanReactor(EPollReactor):
     def addReader(self, reader: Any) -> None:
         """Watch a descriptor for input; a lean transport's socket can always be watched."""
         if type(reader) is not LeanTransport:
-            super().addReader(reader)
+            super().addReader(reader)  # type: ignore[no-untyped-call]  # Twisted's, untyped
             return
         fd = reader.fileno()
         if fd in self._writes:
@@ -74,9 +74,9 @@ class LeanReactor(EPollReactor):
             else:
                 log.callWithLogger(selectable, self._doReadOrWrite, selectable, fd, event)
 
-    doIteration = doPoll
+    doIteration = doPoll  # noqa: N815  # Twisted's name
 
 
 def install() -> None:
     """Make this the process's reactor. Raises ReactorAlreadyInstalledError if there is one."""
-    installReactor(LeanReactor())
+    installReactor(LeanReactor())  # type: ignore[no-untyped-call]  # Twisted's constructor, untyped

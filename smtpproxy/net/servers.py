@@ -78,10 +78,11 @@ def _servers(endpoint: Endpoint, known: list[Server]) -> list[Server]:
     found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=flags)
     by_address = {server.address: server for server in known}
     servers: list[Server] = []
-    for family, _, _, _, address in found:
-        host, port = str(address[0]), address[1]
+    for family, _, _, _, found_address in found:
+        address: Any = found_address
+        host, port = address[:2]
         name = f"{host}:{port}" if family == socket.AF_INET else f"[{host}]:{port}"
-        server = by_address.get(address) or Server(name, family, address)
+        server = by_address.setdefault(address, Server(name, family, address))
         if server not in servers:
             servers.append(server)
     return servers

@@ -14,14 +14,11 @@ import errno
 import socket
 import struct
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from twisted.internet import address, error, interfaces
 from twisted.python.failure import Failure
 from zope.interface import implementer
-
-if TYPE_CHECKING:
-    from twisted.internet.interfaces import IPushProducer
 
 READ_SIZE: Final = 64 * 1024
 FLUSH_SECONDS: Final = 30.0
@@ -65,7 +62,7 @@ class LeanTransport:
         self._peer = peer
         self._queue: list[bytes] | None = None
         self._offset = 0
-        self._producer: IPushProducer | None = None
+        self._producer: Any = None
         self._reading = False
         self._closing = False
         self._shut = False
@@ -121,7 +118,7 @@ class LeanTransport:
 
     def _end_of_input(self) -> None:
         self._stop_reading()
-        half = interfaces.IHalfCloseableProtocol(self.protocol, None)
+        half: Any = interfaces.IHalfCloseableProtocol(self.protocol, None)
         if half is None or (self._shut and self._queue is None):
             self._lost(_CLEANLY)
         else:
@@ -210,7 +207,7 @@ class LeanTransport:
         self._offset = sent
         return not queue
 
-    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:  # Twisted's interface
+    def registerProducer(self, producer: Any, streaming: bool) -> None:  # Twisted's interface
         """Let a push producer be told when to stop and when to go on."""
         if not streaming:
             raise ValueError("LeanTransport takes push producers only")

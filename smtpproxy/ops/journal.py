@@ -99,13 +99,14 @@ class Journal:
         counters.relay_refused += relay.relay_refused
         counters.round_trips_saved += saved
         counters.backend_reuses += session.reused
-        counters.backend_connects += session.server is not None and not session.reused
+        counters.backend_connects += relay.reply_count > 0 and not session.reused
         counters.timeouts += relay.reason.endswith("timed out")
 
-    def session_refused(self, listener: str, address: str, why: str) -> None:
+    def session_refused(self, listener: str, address: str | None, why: str) -> None:
         """Write and count a client that there was no room for."""
+        client = "unix" if address == "" else address
         self._counters.sessions_refused += 1
-        self._log.warning("session_refused", {"listener": listener, "client": address or "unix", "why": why})
+        self._log.warning("session_refused", {"listener": listener, "client": client, "why": why})
 
     def backend_failed(self, backend: str, server: str, why: str) -> None:
         """Write and count a server that could not serve (rule S19)."""

@@ -13,6 +13,7 @@ class Action(Enum):
     ABORT_BACKEND = "reset the backend connection: nothing that it has half of may count (rules S10, S15)"
     DROP_BACKEND = "close the backend connection"
     QUIT_BACKEND = "take leave of the backend, then close"
+    AWAIT_CLOSE = "leave has been taken of the backend: close when it has answered"
     RELEASE_BACKEND = "keep the backend session for another client"
     PROBE_CLIENT = "read once more, without waiting, and report by client_received or client_quiet (rule H4)"
     CLOSE_CLIENT = "close the client connection when everything is written"

@@ -23,6 +23,7 @@ from smtpproxy.smtp.commands import (
     OWN_EHLO,
     OWN_GREETING,
     OWN_HELO,
+    OWN_QUIT,
     OWN_RSET,
     RCPT,
     RSET,
@@ -71,6 +72,10 @@ def answer(relay: Relay, backend: Backend, reply: Reply) -> None:
             ending.backend_lost(relay, "backend closed the session", reply.raw)
             return
     TABLE[slot.verb](relay, backend, slot, reply)
+    if relay.quit_slot is not None and len(backend.outstanding) == 1:
+        # Only the reply to QUIT is missing now, and nothing depends on it (rule S17).
+        relay.say_goodbye(relay.quit_slot)
+        relay.quit_slot = None
 
 
 def _pass_back(relay: Relay, _backend: Backend, slot: Slot, reply: Reply) -> None:
@@ -146,7 +151,7 @@ def _ehlo(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
         _refused_amid(relay, reply)
     elif reply.code >= 500:
         relay.ehlo_slot = slot
-        relay.send_now(backend, Slot(HELO_INSTEAD, b"HELO" + slot.line[4:]))
+        relay.send_now(backend, Slot(HELO_INSTEAD, b"HELO" + slot.raw[4:]))
     else:
         _pass_back(relay, backend, slot, reply)
 
@@ -165,8 +170,7 @@ def _second_refused(relay: Relay, backend: Backend, slot: Slot) -> None:
     relay.once_only = True
     relay.spoiled = relay.spoiled or backend.secret
     ending.leave_backend(relay)
-    for waiting in [slot, *pending]:
-        relay.ask(waiting)
+    relay.ask_again([slot, *pending])
 
 
 def _helo_instead(relay: Relay, backend: Backend, _slot: Slot, reply: Reply) -> None:
@@ -177,8 +181,8 @@ def _helo_instead(relay: Relay, backend: Backend, _slot: Slot, reply: Reply) -> 
         _pass_back(relay, backend, slot, reply)
         return
     nothing = relay.policy.extensions.nothing
-    _identified(relay, backend, Slot(HELO, b"HELO" + slot.line[4:]), nothing)
-    relay.ehlo = slot.line
+    _identified(relay, backend, Slot(HELO, b"HELO" + slot.raw[4:]), nothing)
+    relay.ehlo = slot.raw
     head = reply.lines[0].strip() or relay.policy.hostname
     backend.host = head.split(b" ", 1)[0]
     relay.learned = Learned(backend.host, nothing)
@@ -197,18 +201,18 @@ def _helo(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
 
 
 def _identified(relay: Relay, backend: Backend, slot: Slot, extensions: Extensions) -> None:
-    relay.ehlo = slot.line
+    relay.ehlo = slot.raw
     relay.promised = extensions.keywords
     relay.missing = frozenset()
     ending.finish_transaction(relay, b"")
-    backend.identified(slot.line, extensions)
+    backend.identified(slot.raw, extensions)
     relay.pace = "pipelined" if backend.pipelining else "lockstep"
 
 
 def _own_ehlo(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
     if reply.code < 300:
         head, extensions = relay.policy.extensions.adapt(reply.raw)
-        backend.identified(slot.line, extensions)
+        backend.identified(slot.raw, extensions)
         backend.host = head.split(b" ", 1)[0] or relay.policy.hostname
         if relay.learned is None or relay.learned.extensions is not extensions:
             relay.learned = Learned(backend.host, extensions)
@@ -218,10 +222,9 @@ def _own_ehlo(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
         pending = backend.queue
         backend.queue = []
         ending.leave_backend(relay)
-        for waiting in pending:
-            relay.ask(waiting)
+        relay.ask_again(pending)
     elif reply.code >= 500:
-        relay.send_now(backend, Slot(OWN_HELO, b"HELO" + slot.line[4:]))
+        relay.send_now(backend, Slot(OWN_HELO, b"HELO" + slot.raw[4:]))
     elif reply.code < 400:
         _nonsense(relay, slot)
     else:
@@ -256,9 +259,13 @@ def _own_rset(relay: Relay, backend: Backend, _slot: Slot, reply: Reply) -> None
         ending.backend_lost(relay, "backend refused RSET")
 
 
+def _own_quit(_relay: Relay, backend: Backend, _slot: Slot, _reply: Reply) -> None:
+    backend.move(Event.CLOSE)
+
+
 def _mail(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
     if reply.code < 300:
-        relay.transaction = Transaction(slot.line, relay.now)
+        relay.transaction = Transaction(slot.raw, relay.now)
         backend.transaction = True
         backend.message_refused = False
         backend.uses += 1
@@ -270,7 +277,7 @@ def _rcpt(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
     if reply.code < 300:
         relay.recipients_accepted += 1
         if transaction is not None:
-            transaction.accept(slot.line)
+            transaction.accept(slot.raw)
     else:
         relay.recipients_refused += 1
         if transaction is not None:
@@ -353,6 +360,7 @@ TABLE: Final[dict[Verb, Callable[[Relay, Backend, Slot, Reply], None]]] = {
     HELO_INSTEAD: _helo_instead,
     OWN_HELO: _own_helo,
     OWN_RSET: _own_rset,
+    OWN_QUIT: _own_quit,
     MAIL: _mail,
     RCPT: _rcpt,
     DATA: _data,

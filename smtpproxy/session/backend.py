@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 from smtpproxy.smtp.commands import BDAT, QUIT, Verb
-from smtpproxy.smtp.replies import Reply, ReplyReader
+from smtpproxy.smtp.replies import ReplyReader
 
 from .pipeline import Slot
 
@@ -73,7 +73,6 @@ class Backend:
     """One SMTP session with a server, without its connection; it may serve several clients one after another."""
 
     __slots__ = (
-        "_reader",
         "challenged",
         "decisions",
         "ehlo",
@@ -87,6 +86,7 @@ class Backend:
         "partial",
         "pipelining",
         "queue",
+        "reader",
         "secret",
         "state",
         "transaction",
@@ -96,7 +96,8 @@ class Backend:
 
     def __init__(self, *, lockstep: bool) -> None:
         """``lockstep`` keeps one command out at a time, whatever the server offers."""
-        self._reader = ReplyReader()
+        self.reader = ReplyReader()
+        """Cuts what the server sends into replies."""
         self.state = State.GREETING
         self.lockstep = lockstep
         self.pipelining = False
@@ -143,19 +144,19 @@ class Backend:
     def ask(self, slot: Slot) -> None:
         """Put a command at the end of the queue."""
         self.queue.append(slot)
-        self.waiting += len(slot.line)
+        self.waiting += len(slot.raw)
         if slot.verb is BDAT:
             self.waiting += sum(map(len, _chunk(slot).pieces))
 
     def drop(self, slot: Slot) -> None:
         """Take a slot out of the queue, answered otherwise."""
         self.queue.remove(slot)
-        self.waiting -= len(slot.line)
+        self.waiting -= len(slot.raw)
 
     def send(self, slot: Slot, out: list[bytes]) -> None:
         """Send a command that is not in the queue."""
         self.outstanding.append(slot)
-        out.append(slot.line)
+        out.append(slot.raw)
 
     def advance(self, out: list[bytes]) -> Slot | None:
         """Add to ``out`` all that may be sent now (rule S8, RFC 2920, 3.1).
@@ -172,9 +173,9 @@ class Backend:
             if self.state is State.MESSAGE or slot.verb in self.decisions:
                 return slot
             del queue[0]
-            self.waiting -= len(slot.line)
+            self.waiting -= len(slot.raw)
             outstanding.append(slot)
-            out.append(slot.line)
+            out.append(slot.raw)
             if slot.verb is BDAT:
                 self._send_chunk(slot, out)
         return None
@@ -186,19 +187,10 @@ class Backend:
         out += chunk.pieces
         chunk.pieces.clear()
 
-    def receive(self, data: bytes) -> list[Reply]:
-        """Take bytes of the server, give the replies that they complete (rule H8). Look at ``fault`` afterwards."""
-        return self._reader.receive(data)
-
-    @property
-    def fault(self) -> str:
-        """Why what the server sends is no sequence of replies; empty while it is one."""
-        return self._reader.fault
-
     @property
     def idle(self) -> bool:
         """Whether nothing is under way and nothing half received."""
-        return not (self.outstanding or self.queue or self._reader.pending or self.challenged)
+        return not (self.outstanding or self.queue or self.reader.pending or self.challenged)
 
     @property
     def awaited(self) -> Slot | None:
@@ -207,8 +199,8 @@ class Backend:
 
     @property
     def reusable(self) -> bool:
-        """Whether another client may have this session: it is at rest, and saw neither AUTH nor an error (rule S18)."""
-        return self.state is State.READY and self.idle and not (self.secret or self.failed)
+        """Whether another client may have it: at rest, after an EHLO, without AUTH and without errors (rule S18)."""
+        return self.state is State.READY and self.idle and bool(self.ehlo) and not (self.secret or self.failed)
 
 
 def _chunk(slot: Slot) -> ChunkSlot:

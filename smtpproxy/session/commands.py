@@ -27,7 +27,6 @@ from smtpproxy.smtp.commands import (
     RSET,
     UNKNOWN,
     VRFY,
-    Command,
     Verb,
     is_http,
     is_tls,
@@ -46,11 +45,18 @@ if TYPE_CHECKING:
     from .relay import Relay
 
 
-def _pass_on(relay: Relay, command: Command) -> None:
-    relay.pass_on(Slot(command.verb, command.raw))
+def _pass_on(relay: Relay, command: Slot) -> None:
+    """Let the backend answer, opening a session with it where there is none."""
+    relay.pipeline.slots.append(command)
+    backend = relay.backend
+    if backend is None:
+        relay.ask(command)
+    else:
+        backend.queue.append(command)
+        backend.waiting += len(command.raw)
 
 
-def _ehlo(relay: Relay, command: Command) -> None:
+def _ehlo(relay: Relay, command: Slot) -> None:
     relay.new_message()
     learned = relay.learned
     if relay.backend is not None or learned is None or relay.spoiled:
@@ -64,7 +70,7 @@ def _ehlo(relay: Relay, command: Command) -> None:
         relay.offered = relay.client.early
 
 
-def _helo(relay: Relay, command: Command) -> None:
+def _helo(relay: Relay, command: Slot) -> None:
     relay.new_message()
     if relay.backend is not None or relay.learned is None or relay.spoiled:
         _pass_on(relay, command)
@@ -76,7 +82,7 @@ def _helo(relay: Relay, command: Command) -> None:
         relay.answer(HELO, b"250 " + relay.learned.host + b"\r\n")
 
 
-def _mail(relay: Relay, command: Command) -> None:
+def _mail(relay: Relay, command: Slot) -> None:
     if not relay.envelope or (relay.transaction is None and not relay.pipeline.slots):
         relay.new_message()
     relay.envelope = True
@@ -87,7 +93,7 @@ def _mail(relay: Relay, command: Command) -> None:
         _pass_on(relay, command)
 
 
-def _rcpt(relay: Relay, command: Command) -> None:
+def _rcpt(relay: Relay, command: Slot) -> None:
     relay.recipients_asked += 1
     domains = relay.policy.recipient_domains
     if relay.recipients_asked > relay.policy.limits.recipients:
@@ -104,7 +110,7 @@ def _is_ours(argument: bytes, domains: frozenset[str]) -> bool:
     return domain is not None and (domain == POSTMASTER or domain in domains)
 
 
-def _data(relay: Relay, command: Command) -> None:
+def _data(relay: Relay, command: Slot) -> None:
     if relay.frontend.waiting:
         ending.out_of_step(relay, DATA)
         return
@@ -112,7 +118,7 @@ def _data(relay: Relay, command: Command) -> None:
     _pass_on(relay, command)
 
 
-def _bdat(relay: Relay, command: Command) -> None:
+def _bdat(relay: Relay, command: Slot) -> None:
     chunk = parse_chunk_size(command.argument)
     if chunk is None:
         ending.end(relay, BDAT, b"521 5.5.4 Bad chunk size, cannot go on\r\n", "bad chunk size")
@@ -151,7 +157,7 @@ def _chunk_refusal(relay: Relay) -> bytes:
     return b""
 
 
-def _rset(relay: Relay, command: Command) -> None:
+def _rset(relay: Relay, command: Slot) -> None:
     if command.raw[4:] == b"\r\n":
         # With an argument it is an error, after which the transaction goes on.
         relay.new_message()
@@ -161,14 +167,14 @@ def _rset(relay: Relay, command: Command) -> None:
         _pass_on(relay, command)
 
 
-def _noop(relay: Relay, command: Command) -> None:
+def _noop(relay: Relay, command: Slot) -> None:
     if relay.backend is None:
         relay.answer(NOOP, b"250 2.0.0 Ok\r\n")
     else:
         _pass_on(relay, command)
 
 
-def _quit(relay: Relay, command: Command) -> None:
+def _quit(relay: Relay, command: Slot) -> None:
     relay.frontend.close()
     relay.reason = "quit"
     if relay.backend is None:
@@ -178,25 +184,25 @@ def _quit(relay: Relay, command: Command) -> None:
         _pass_on(relay, command)
 
 
-def _auth(relay: Relay, command: Command) -> None:
+def _auth(relay: Relay, command: Slot) -> None:
     relay.frontend.move(Event.AUTH)
     relay.confidential = True
     _pass_on(relay, command)
 
 
-def _auth_response(relay: Relay, command: Command) -> None:
+def _auth_response(relay: Relay, command: Slot) -> None:
     relay.frontend.move(Event.RESPONSE)
     _pass_on(relay, command)
 
 
-def _unknown(relay: Relay, command: Command) -> None:
+def _unknown(relay: Relay, command: Slot) -> None:
     if is_http(command.raw):
         ending.end(relay, UNKNOWN, b"521 5.5.1 This is a mail server\r\n", "HTTP")
     else:
         relay.refuse(UNKNOWN, b"500 5.5.1 Command not recognized\r\n")
 
 
-def _controls(relay: Relay, command: Command) -> None:
+def _controls(relay: Relay, command: Slot) -> None:
     if relay.frontend.state is State.AUTH_RESPONSE:
         _broken_response(relay, command)
     elif is_tls(command.raw):
@@ -205,19 +211,19 @@ def _controls(relay: Relay, command: Command) -> None:
         relay.refuse(CONTROLS, b"500 5.5.2 Control character in command; lines end with <CR><LF>\r\n")
 
 
-def _overlong(relay: Relay, command: Command) -> None:
+def _overlong(relay: Relay, command: Slot) -> None:
     if relay.frontend.state is State.AUTH_RESPONSE:
         _broken_response(relay, command)
     else:
         relay.refuse(OVERLONG, b"500 5.5.2 Line too long\r\n")
 
 
-def _broken_response(relay: Relay, command: Command) -> None:
+def _broken_response(relay: Relay, command: Slot) -> None:
     """End the session: the backend is in the middle of an exchange that the client's line cannot continue."""
     ending.end(relay, command.verb, b"554 5.5.0 Bad response in AUTH exchange\r\n", "bad AUTH response")
 
 
-def _endless(relay: Relay, _command: Command) -> None:
+def _endless(relay: Relay, _command: Slot) -> None:
     ending.end(relay, ENDLESS, b"521 5.5.2 Line without end\r\n", "line without end")
 
 
@@ -231,7 +237,7 @@ def _declared_size(argument: bytes) -> int:
     return 0
 
 
-TABLE: Final[dict[Verb, Callable[[Relay, Command], None]]] = {
+TABLE: Final[dict[Verb, Callable[[Relay, Slot], None]]] = {
     HELO: _helo,
     EHLO: _ehlo,
     MAIL: _mail,

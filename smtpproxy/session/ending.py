@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from smtpproxy.smtp.commands import OWN_QUIT
+
 from .actions import Action
 from .backend import State as BackendState
 from .frontend import State
@@ -106,6 +108,8 @@ def leave_backend(relay: Relay) -> None:
     _let_go(relay, backend)
     if backend.state is BackendState.CLOSED or backend.state is BackendState.GREETING:
         action = Action.DROP_BACKEND
+    elif backend.awaited is not None and backend.awaited.verb is OWN_QUIT:
+        action = Action.AWAIT_CLOSE
     elif backend.state is BackendState.MESSAGE or backend.partial or not backend.idle:
         action = Action.ABORT_BACKEND
         relay.backend_out.clear()

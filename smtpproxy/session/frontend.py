@@ -20,12 +20,13 @@ from smtpproxy.smtp.commands import (
     CONTROLS,
     ENDLESS,
     OVERLONG,
-    Command,
     has_controls,
     is_tls,
     match_command,
     parse_command,
 )
+
+from .pipeline import Slot
 
 ENDLESS_LINE: Final = 64 * 1024
 """Octets without CR LF after which we stop waiting for one and end the connection (rule H3)."""
@@ -114,53 +115,67 @@ class Frontend:
         self._buffer = b""
         self._position = 0
 
-    def next_command(self) -> Command | None:
-        """Give the next command, or the next line of an AUTH exchange; None while its CR LF has not come."""
+    def next_command(self) -> Slot | None:
+        """Give the next command, or the next line of an AUTH exchange, as the slot of the reply that is owed to it.
+
+        None while its CR LF has not come.
+        """
         buffer, start = self._buffer, self._position
+        if start == len(buffer):
+            return None
         if self.state is State.COMMANDS and not self._skipped:
-            command = match_command(buffer, start)
+            command = match_command(buffer, start, Slot)
             if command is not None and len(command.raw) <= self._line:
                 self._position = start + len(command.raw)
                 return command
         end = buffer.find(b"\r\n", start)
-        if end < 0:
-            if is_tls(buffer[start : start + 1]) and not self._skipped:
-                return Command(CONTROLS, buffer[start:])
-            return self._skip() if len(buffer) - start > self._line else None
+        return self._no_line_yet() if end < 0 else self._odd_line(start, end)
+
+    def _odd_line(self, start: int, end: int) -> Slot:
+        """Give a line that is not at first sight a command of the table."""
         size = end + 2 - start + self._skipped
         self._position = end + 2
+        raw = self._buffer[start : end + 2]
         if size > self._line and (fault := self._overlong(size, start)) is not None:
             return fault
-        raw = buffer[start : end + 2]
         if has_controls(raw[:-2]):
-            return Command(CONTROLS, raw)
+            return Slot(CONTROLS, raw)
         if self.state is State.AUTH_RESPONSE:
-            return Command(AUTH_RESPONSE, raw)
-        return parse_command(raw)
+            return Slot(AUTH_RESPONSE, raw)
+        return parse_command(raw, Slot)
+
+    def _no_line_yet(self) -> Slot | None:
+        start = self._position
+        if is_tls(self._buffer[start : start + 1]) and not self._skipped:
+            return Slot(CONTROLS, self._buffer[start:])
+        return self._skip() if self._skipped or self.waiting > self._line else None
 
     def _limit(self, start: int) -> int:
         if self.state is State.AUTH_RESPONSE or self._buffer[start : start + 5].upper() == b"AUTH ":
             return self._auth_line
         return self._line
 
-    def _overlong(self, size: int, start: int) -> Command | None:
+    def _overlong(self, size: int, start: int) -> Slot | None:
         """Judge a complete line that is longer than a command may be; it is refused whole (rule H3)."""
         skipped, self._skipped = self._skipped, 0
         if size > ENDLESS_LINE:
-            return Command(ENDLESS, b"\r\n")
+            return Slot(ENDLESS, b"\r\n")
         if skipped or size > self._limit(start):
-            return Command(OVERLONG, b"\r\n")
+            return Slot(OVERLONG, b"\r\n")
         return None
 
-    def _skip(self) -> Command | None:
+    def _skip(self) -> Slot | None:
         """Drop the beginning of a line that is too long already, and remember how much of it there was."""
         if not self._skipped and self.waiting <= self._limit(self._position):
             return None
+        if self._skipped + self.waiting > ENDLESS_LINE:
+            return Slot(ENDLESS, b"\r\n")
+        # A CR may be half of the CR LF that is waited for.
         keep = 1 if self._buffer.endswith(b"\r") else 0
         self._skipped += self.waiting - keep
         self._buffer = self._buffer[len(self._buffer) - keep :]
         self._position = 0
-        return Command(ENDLESS, b"\r\n") if self._skipped > ENDLESS_LINE else None
+        return None
 
     def take_mail_data(self) -> bytes:
         """Give everything that is here."""

@@ -15,6 +15,7 @@ from smtpproxy.smtp.commands import (
     HELO,
     MAIL,
     NOOP,
+    OWN_QUIT,
     QUIT,
     RCPT,
     RSET,
@@ -163,6 +164,9 @@ def read_chunk(relay: Relay) -> None:
         relay.chunk = None
         if slot.refusal:
             slot.reply = slot.refusal
+        if slot.refusal.startswith(b"421"):
+            relay.frontend.close()
+            relay.closing = True
 
 
 def refuse_chunk(relay: Relay, slot: ChunkSlot, reply: bytes) -> None:
@@ -214,17 +218,22 @@ def decide(relay: Relay, backend: Backend, slot: Slot) -> bool:
 def _uses_missing(relay: Relay, slot: Slot) -> bool:
     if slot.verb is not MAIL and slot.verb is not RCPT:
         return slot.verb.name in relay.missing
-    used = extensions_used(parameters(slot.line[5:].rstrip(b"\r\n")))
+    used = extensions_used(parameters(slot.raw[5:].rstrip(b"\r\n")))
     return not relay.missing.isdisjoint(used)
 
 
 def _quit(relay: Relay, backend: Backend, slot: Slot) -> bool:
     """Answer QUIT ourselves, at once with the replies before it: nothing depends on the backend any more (S17)."""
-    if backend.outstanding:
+    if not backend.outstanding:
+        backend.drop(slot)
+        relay.say_goodbye(slot)
+        return True
+    if relay.policy.reuse:
         return False
+    # In one write with what stands before it; the client's reply follows when that has been answered.
     backend.drop(slot)
-    slot.reply = relay.goodbye()
-    relay.closing = True
+    backend.send(Slot(OWN_QUIT, b"QUIT\r\n"), relay.backend_out)
+    relay.quit_slot = slot
     return True
 
 
@@ -235,6 +244,9 @@ def _unqueue(backend: Backend, slot: Slot) -> None:
 
 
 def _begin_chunks(relay: Relay, backend: Backend, slot: ChunkSlot) -> bool:
+    if backend.message_refused and backend.outstanding:
+        # A MAIL that is under way may begin another message.
+        return False
     if backend.message_refused:
         _unqueue(backend, slot)
         refuse_chunk(relay, slot, b"503 5.5.1 The message has failed, RSET first\r\n")
@@ -291,8 +303,7 @@ def _break_off(relay: Relay, slot: ChunkSlot, reply: bytes) -> None:
         del pending[0]
     relay.message_failed = not pending
     ending.finish_transaction(relay, reply)
-    for waiting in pending:
-        relay.ask(waiting)
+    relay.ask_again(pending)
 
 
 def _amid_chunks(relay: Relay, backend: Backend, slot: Slot) -> None:
@@ -301,11 +312,7 @@ def _amid_chunks(relay: Relay, backend: Backend, slot: Slot) -> None:
     if verb in (RSET, EHLO, HELO, QUIT):
         pending = ending.abort_backend(relay)
         ending.finish_transaction(relay, b"")
-        if verb is RSET or verb is QUIT:
-            pending.remove(slot)
-            answer_without_backend(relay, [slot], b"")
-        for waiting in pending:
-            relay.ask(waiting)
+        relay.ask_again(pending)
         return
     backend.drop(slot)
     _answer_locally(relay, slot, _OK if verb is NOOP else _BAD_SEQUENCE)
@@ -330,13 +337,11 @@ def answer_without_backend(relay: Relay, slots: list[Slot], first: bytes) -> Non
         if first and not index:
             _answer_locally(relay, slot, first)
         elif slot.verb is QUIT:
-            slot.reply = relay.goodbye()
-            relay.closing = True
+            relay.say_goodbye(slot)
         elif slot.verb is RSET or slot.verb is NOOP:
             slot.reply = _OK
         elif slot.verb is EHLO or slot.verb is HELO:
-            for again in slots[index:]:
-                relay.ask(again)
+            relay.ask_again(slots[index:])
             return
         else:
             _answer_locally(relay, slot, _BAD_SEQUENCE)

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 from typing import Final
 
-from smtpproxy.smtp.commands import CLOSING, Verb
+from smtpproxy.smtp.commands import CLOSING, Command, Verb
 
 HOLD_BACK: Final = 8192
 """Octets of replies that may wait for the rest of their group before they leave all the same."""
 
 
-class Slot:
-    """An owed reply, and the line that a backend is asked it by (empty where there is none)."""
+class Slot(Command):
+    """An owed reply: the command that it answers, as it came or as a backend is asked it, and the answer.
 
-    __slots__ = ("line", "reply", "verb")
+    A slot that no command line stands for (the greeting, the end of data) has an empty ``raw``.
+    """
 
-    def __init__(self, verb: Verb, line: bytes = b"") -> None:
+    __slots__ = ("reply",)
+
+    def __init__(self, verb: Verb, raw: bytes = b"") -> None:
         self.verb = verb
-        self.line = line
+        self.raw = raw
         self.reply = b""
         """The answer as it goes on the wire; empty as long as there is none."""
 

@@ -20,10 +20,13 @@ from smtpproxy.smtp.commands import (
     AUTH_RESPONSE,
     GREETING,
     NO_COMMANDS,
+    NOOP,
     OWN_EHLO,
     OWN_GREETING,
     OWN_HELO,
     OWN_RSET,
+    QUIT,
+    RSET,
     Verb,
     Wait,
 )
@@ -40,7 +43,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from smtpproxy.smtp.chunks import ChunkStuffer
-    from smtpproxy.smtp.commands import Command
     from smtpproxy.smtp.maildata import MailDataReader
 
     from .policy import ClientPolicy, Learned, RelayPolicy
@@ -83,6 +85,7 @@ class Relay:
         "pipeline",
         "policy",
         "promised",
+        "quit_slot",
         "reader",
         "reason",
         "recipients_accepted",
@@ -131,6 +134,8 @@ class Relay:
         """Whether the backend was seen to take EHLO only once in a session."""
         self.offered = False
         """Whether the client is being sent the keyword of early pipelining (rule S1)."""
+        self.quit_slot: Slot | None = None
+        """The client's QUIT, after the backend was told of it and before all else has been answered."""
         self.promised: frozenset[bytes] = frozenset()
         """The backend's extensions that this client was told of."""
         self.missing: frozenset[bytes] = frozenset()
@@ -246,7 +251,7 @@ class Relay:
         backend = self.backend
         if backend is None:
             return
-        for reply in backend.receive(data):
+        for reply in backend.reader.receive(data):
             self.reply_count += 1
             if self.trace is not None:
                 self.trace("B<", reply.raw)
@@ -254,8 +259,8 @@ class Relay:
             if self.backend is not backend:
                 break
         else:
-            if backend.fault:
-                self.backend_lost(f"backend sent garbage: {backend.fault}")
+            if backend.reader.fault:
+                self.backend_lost(f"backend sent garbage: {backend.reader.fault}")
         if self.frontend.waiting or self.eof or self.stuffed:
             self.advance()
         else:
@@ -290,7 +295,7 @@ class Relay:
     def shut_down(self) -> None:
         """Learn that the service is going down: end between transactions, with 421 (RFC 5321, 3.8)."""
         self.draining = True
-        if not self.closing and self.at_rest and not self.frontend.waiting:
+        if not self.closing and self.at_rest:
             ending.fail(self, self.going_down(), "shutdown")
 
     def end_now(self) -> None:
@@ -380,6 +385,11 @@ class Relay:
         self.chunk_octets = 0
         self.message_failed = False
 
+    def say_goodbye(self, slot: Slot) -> None:
+        """Answer QUIT ourselves."""
+        slot.reply = self.goodbye()
+        self.closing = True
+
     def answer(self, verb: Verb, reply: bytes) -> None:
         """Answer a command ourselves, in its turn."""
         slot = Slot(verb)
@@ -390,11 +400,6 @@ class Relay:
         """Answer a command ourselves with an error."""
         self.errors += 1
         self.answer(verb, reply)
-
-    def pass_on(self, slot: Slot) -> None:
-        """Let the backend answer, opening a session with it where there is none."""
-        self.pipeline.slots.append(slot)
-        self.ask(slot)
 
     def ask(self, slot: Slot) -> None:
         """Give the backend a slot that is in the pipeline already."""
@@ -408,60 +413,73 @@ class Relay:
 
     def advance(self) -> None:
         """Parse what is here of the client, as far as it may be understood, and send on, until nothing moves."""
-        self._parse()
-        if self.eof and not self.stuffed:
-            ending.no_more_input(self)
-        self._advance_backend()
-        while self.stuffed and self.backend is not None and not self.backend.waiting and self.frontend.waiting:
-            # Sending has made room; a burst that is only waiting for replies to leave stays where it is.
-            waiting = self.frontend.waiting
-            self._parse()
-            if self.frontend.waiting == waiting:
-                break
+        frontend = self.frontend
+        while True:
+            no_room = self._parse()
+            state = frontend.state
+            if self.eof and not no_room:
+                ending.no_more_input(self)
             self._advance_backend()
-        if self.stuffed and not self.frontend.waiting and not self._full:
-            self.stuffed = False
+            if not frontend.waiting or not (frontend.state is not state or (no_room and self._has_room())):
+                break
+        self.stuffed = (no_room and not self._has_room()) or frontend.waiting >= self.policy.limits.burst_octets
 
-    @property
-    def _full(self) -> bool:
-        """Whether no more should be read: too much is owed, or waits to be sent on."""
+    def _has_room(self) -> bool:
         limits, backend = self.policy.limits, self.backend
         if backend is not None and backend.waiting >= limits.burst_octets:
-            return True
-        return len(self.pipeline.slots) >= limits.burst_commands and self.frontend.state is State.COMMANDS
+            return False
+        return len(self.pipeline.slots) < limits.burst_commands or self.frontend.state is not State.COMMANDS
 
-    def _parse(self) -> None:
+    def _parse(self) -> bool:
+        """Parse until input, understanding or room is missing; say whether it is room (bounded bursts)."""
         frontend, slots = self.frontend, self.pipeline.slots
         limits = self.policy.limits
-        self.stuffed = False
         while True:
             backend = self.backend
             if backend is not None and backend.waiting >= limits.burst_octets:
-                self.stuffed = True
-                break
+                return True
             state = frontend.state
-            if state is State.COMMANDS or state is State.AUTH_RESPONSE:
+            if state is State.COMMANDS:
                 if len(slots) >= limits.burst_commands:
-                    self.stuffed = True
-                    break
+                    return True
                 command = frontend.next_command()
                 if command is None:
-                    break
-                self._command(command)
-            elif not frontend.waiting:
-                break
-            elif state is State.MAIL_DATA:
-                message.read_data(self)
-            elif state is State.CHUNK:
-                message.read_chunk(self)
+                    return False
+                self.command_count += 1
+                if self.errors >= limits.errors or self.draining or self.trace is not None:
+                    self._special_command(command)
+                else:
+                    COMMANDS[command.verb](self, command)
+            elif not (frontend.waiting and self._parse_other(state)):
+                return False
+
+    def _parse_other(self, state: State) -> bool:
+        """Take what is here and no command; say whether to go on."""
+        if state is State.MAIL_DATA:
+            message.read_data(self)
+        elif state is State.CHUNK:
+            message.read_chunk(self)
+        elif state is State.AUTH_RESPONSE and (response := self.frontend.next_command()) is not None:
+            self.command_count += 1
+            self._special_command(response)
+        else:
+            return False
+        return True
+
+    def ask_again(self, slots: list[Slot]) -> None:
+        """Give a fresh backend what a lost one was still to be asked, from the first command on that needs one."""
+        for slot in slots:
+            if self.backend is None and slot.verb is QUIT:
+                self.say_goodbye(slot)
+            elif self.backend is None and (slot.verb is RSET or slot.verb is NOOP):
+                slot.reply = b"250 2.0.0 Ok\r\n"
             else:
-                self.stuffed = frontend.waiting >= limits.burst_octets
-                break
+                self.ask(slot)
 
     def send_now(self, backend: Backend, slot: Slot) -> None:
         """Ask the backend something before all that is queued."""
         if self.trace is not None:
-            self.trace("B>", slot.line)
+            self.trace("B>", slot.raw)
         backend.send(slot, self.backend_out)
 
     def retry(self, why: str) -> None:
@@ -492,8 +510,8 @@ class Relay:
         self.actions.append(Action.CONNECT)
         return backend
 
-    def _command(self, command: Command) -> None:
-        self.command_count += 1
+    def _special_command(self, command: Slot) -> None:
+        """Deal with a command that is to be shown, or that may be one too many."""
         verb = command.verb
         if self.trace is not None:
             self.trace("C:", self._shown(verb, command.raw))
@@ -513,7 +531,7 @@ class Relay:
             if self.trace is not None:
                 for sent in backend.outstanding[before:]:
                     end = isinstance(sent, ChunkSlot) and not sent.sent
-                    self.trace("B>", b".\r\n" if end else self._shown(sent.verb, sent.line))
+                    self.trace("B>", b".\r\n" if end else self._shown(sent.verb, sent.raw))
             if waits:
                 return
 

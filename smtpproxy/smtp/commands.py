@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from enum import IntEnum
-from typing import Final
+from typing import Final, TypeVar
 
 
 class Wait(IntEnum):
@@ -70,6 +70,7 @@ OWN_GREETING: Final = Verb(b"greeting", Wait.GREETING, ends_group=True)  # of a 
 OWN_EHLO: Final = Verb(b"EHLO", Wait.EHLO, ends_group=True)
 OWN_HELO: Final = Verb(b"HELO", Wait.EHLO, ends_group=True)
 OWN_RSET: Final = Verb(b"RSET", Wait.OTHER, ends_group=False)
+OWN_QUIT: Final = Verb(b"QUIT", Wait.OTHER, ends_group=True)
 HELO_INSTEAD: Final = Verb(b"HELO", Wait.EHLO, ends_group=True)  # for a client's EHLO that was refused (RFC 5321, 3.2)
 
 # What a line can be that is no command: the reply is always an error of our own.
@@ -110,19 +111,29 @@ class Command:
         return self.raw[:-2].partition(b" ")[2].strip()
 
 
-def parse_command(raw: bytes) -> Command:
-    """Take one line with its CR LF apart (RFC 5321, 4.1.1); the verb may be in any case."""
+_AnyCommand = TypeVar("_AnyCommand", bound=Command)
+
+
+def parse_command(raw: bytes, kind: type[_AnyCommand] = Command) -> _AnyCommand:  # type: ignore[assignment]  # PEP 696
+    """Take one line with its CR LF apart (RFC 5321, 4.1.1); the verb may be in any case.
+
+    ``kind`` is the class of what is given: Command, or one that is made in the same way.
+    """
     word = raw[: raw.find(b" ")] if b" " in raw else raw[:-2]
-    return Command(VERBS.get(word) or VERBS.get(word.upper(), UNKNOWN), raw)
+    return kind(VERBS.get(word) or VERBS.get(word.upper(), UNKNOWN), raw)
 
 
-def match_command(buffer: bytes, start: int) -> Command | None:
+def match_command(
+    buffer: bytes,
+    start: int,
+    kind: type[_AnyCommand] = Command,  # type: ignore[assignment]  # PEP 696
+) -> _AnyCommand | None:
     """Give the command at ``start``, if a whole line is there with a verb of the table and no control characters."""
     match = _WHOLE_LINE.match(buffer, start)
     if match is None:
         return None
     verb = VERBS.get(match[1]) or VERBS.get(match[1].upper())
-    return None if verb is None else Command(verb, match[0])
+    return None if verb is None else kind(verb, match[0])
 
 
 def has_controls(text: bytes) -> bool:

@@ -52,8 +52,6 @@ def parameters(argument: bytes) -> list[tuple[bytes, bytes]]:
 
     The path is only skipped, not judged: its angle brackets may hold quoted spaces and brackets.
     """
-    if b"=" not in argument:
-        return []
     words = argument[_path_end(argument) :].split()
     return [(keyword.upper(), value) for keyword, _, value in (word.partition(b"=") for word in words)]
 

@@ -1,0 +1,47 @@
+"""Print every mistake of a configuration; with --relay, also try whether the backends relay for anybody."""
+
+import argparse
+import re
+import sys
+
+from smtpproxy.cli import relay
+from smtpproxy.config import ConfigError, load
+
+__all__ = ["add_arguments", "main"]
+
+# A mailbox plain enough to be sent as it is: RFC 5321, 4.1.2, without quoting.
+_RECIPIENT = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+", re.ASCII)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``smtpproxy check``."""
+    parser.add_argument("-c", "--config", required=True, metavar="FILE", help="the configuration")
+    parser.add_argument(
+        "--relay",
+        action="store_true",
+        help="ask every backend whether it takes a foreign recipient from here (no mail is sent)",
+    )
+    parser.add_argument(
+        "--relay-recipient",
+        type=_recipient,
+        default="relay-test@example.net",
+        metavar="ADDRESS",
+        help="the foreign recipient to try (default: %(default)s)",
+    )
+
+
+def main(options: argparse.Namespace) -> int:
+    """Check; give 0 if there is nothing to mend, else 1."""
+    try:
+        config = load(options.config)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{options.config}: no mistakes")
+    return relay.check(config, options.relay_recipient) if options.relay else 0
+
+
+def _recipient(text: str) -> str:
+    if not _RECIPIENT.fullmatch(text):
+        raise argparse.ArgumentTypeError("an address such as relay-test@example.net is expected")
+    return text
