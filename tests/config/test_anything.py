@@ -1,0 +1,70 @@
+"""Whatever stands in the file: a Config comes out, or mistakes in words, never another exception."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smtpproxy.config import Config, ConfigError, Problem
+from smtpproxy.config.load import parse
+
+EXAMPLE = Path(__file__).resolve().parent.parent.parent / "etc" / "inbound.yaml"
+COMPLETE: dict[str, Any] = yaml.safe_load(EXAMPLE.read_text())
+COMPLETE["backends"]["legacy"]["reuse"] = {"idle": "30 s", "uses": 100, "sessions": 50}
+COMPLETE["listeners"][0]["bare_line_endings_exceptions"] = [{"networks": ["10.0.0.0/8"], "policy": "reject"}]
+
+
+def places(data: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    children = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else []
+    return [path, *(place for key, value in children for place in places(value, (*path, key)))]
+
+
+words = st.sampled_from(
+    ["off", "any", "unlimited", "5 min", "-1 KiB", "[::]:25", "unix:/x", "1e9", "", "\u0130.example", "9" * 30]
+)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | words
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words | st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+changes = st.lists(st.tuples(st.sampled_from(places(COMPLETE)), values), min_size=1, max_size=4)
+
+
+def changed(data: Any, path: tuple[str | int, ...], value: Any) -> Any:
+    """The data with one place replaced, if it is still there."""
+    if not path:
+        return value
+    if isinstance(data, dict) or (isinstance(data, list) and isinstance(path[0], int) and path[0] < len(data)):
+        data[path[0]] = changed(data[path[0]] if isinstance(data, list) else data.get(path[0]), path[1:], value)
+    return data
+
+
+def outcome(text: str) -> Config | tuple[Problem, ...]:
+    try:
+        return parse("c.yaml", text)
+    except ConfigError as error:
+        return error.problems
+
+
+@given(changes)
+def test_any_value_anywhere(replacements: list[tuple[tuple[str | int, ...], Any]]) -> None:
+    data = copy.deepcopy(COMPLETE)
+    for path, value in replacements:
+        data = changed(data, path, value)
+    text = yaml.safe_dump(data, allow_unicode=True)
+    lines = text.count("\n") + 1
+    found = outcome(text)
+    assert found
+    for problem in found if isinstance(found, tuple) else ():
+        assert 1 <= problem.line <= lines
+        assert "\n" not in str(problem)
+        assert problem.message
+
+
+@given(st.text(max_size=60))
+def test_any_text(text: str) -> None:
+    assert outcome(text)
