@@ -1,0 +1,282 @@
+"""What the documentation says is held against the code: tables, replies, log fields, settings, commands, links."""
+
+import ast
+import re
+import shlex
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from smtpproxy import cli
+from smtpproxy.config import Config
+from smtpproxy.config.load import parse
+from smtpproxy.ops.counters import Counters
+from smtpproxy.session import backend, frontend
+from smtpproxy.smtp.commands import VERBS
+
+PROJECT = Path(__file__).resolve().parent.parent
+PAGES = [*sorted(PROJECT.glob("*.md")), *sorted((PROJECT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TICKED = re.compile(r"`([^`\n]+)`")
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+
+
+def text_of(name: str) -> str:
+    return (PROJECT / name).read_text(encoding="utf-8")
+
+
+def prose(text: str) -> str:
+    return BLOCK.sub("", text)
+
+
+def tables(text: str, *head: str) -> Iterator[list[list[str]]]:
+    """The rows of every table whose head begins with these cells."""
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        if cells(line)[: len(head)] == list(head) and lines[number + 1].startswith("| ---"):
+            rows = []
+            for row in lines[number + 2 :]:
+                if not row.startswith("|"):
+                    break
+                rows.append(cells(row))
+            yield rows
+
+
+def table(text: str, *head: str) -> list[list[str]]:
+    found = list(tables(text, *head))
+    assert len(found) == 1, head
+    return found[0]
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split(" | ")] if line.startswith("|") else []
+
+
+def section(text: str, heading: str) -> str:
+    begin = text.index(f"\n## {heading}\n")
+    end = text.find("\n## ", begin + 1)
+    return text[begin:end] if end >= 0 else text[begin:]
+
+
+def trees(*folders: str) -> Iterator[ast.AST]:
+    for folder in folders:
+        for path in sorted((PROJECT / "smtpproxy" / folder).glob("*.py")):
+            yield ast.parse(path.read_text(encoding="utf-8"))
+
+
+# --- states ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("heading", "module"), [("The frontend's states", frontend), ("The backend's states", backend)]
+)
+def test_the_tables_of_states_are_those_of_the_code(heading: str, module: typing.Any) -> None:
+    shown = set()
+    for state, event, following in table(section(text_of("docs/architecture.md"), heading), "state", "event", "next"):
+        states = [s.name for s in module.State] if state == "any" else [state]
+        shown |= {(name, event, following) for name in states}
+    code = {(state.name, event.name, after.name) for (state, event), after in module.TRANSITIONS.items()}
+    assert shown == code
+
+
+def test_the_command_table_is_that_of_the_code() -> None:
+    shown = {verb: ends == "yes" for verb, ends, _ in table(text_of("docs/protocol.md"), "verb", "ends a group")}
+    assert shown == {verb.name.decode(): verb.ends_group for verb in VERBS.values()}
+
+
+def test_every_module_of_the_core_and_the_shell_has_its_place() -> None:
+    page = text_of("docs/architecture.md")
+    named = set(re.findall(r"`((?:smtp|session|net)/[a-z_]+\.py)`", page))
+    modules = {f"{path.parent.name}/{path.name}" for path in (PROJECT / "smtpproxy").glob("*/[a-z]*.py")}
+    assert named == {module for module in modules if module.startswith(("smtp/", "session/", "net/"))}
+
+
+# --- rules and replies -------------------------------------------------------------------------------------------
+
+
+def test_every_rule_that_the_code_cites_has_its_place() -> None:
+    known = set(re.findall(r"^### ([SH]\d+)\. ", text_of("docs/protocol.md"), re.MULTILINE))
+    cited = set()
+    for path in (PROJECT / "smtpproxy").rglob("*.py"):
+        for citation in re.findall(r"\(?rules? [^.;:)\n]*|\((?:[SH]\d+(?:, )?)+\)", path.read_text(encoding="utf-8")):
+            cited |= set(re.findall(r"\b[SH]\d+\b", citation))
+    assert cited > {"S5", "H8"}
+    assert cited <= known
+
+
+COMPLETE = re.compile(rb"([2-5]\d\d [245]\.\d+\.\d+) (.+)\r\n")
+BEGINNING = re.compile(rb"([2-5]\d\d [245]\.\d+\.\d+) ?")
+
+
+def replies_in_code() -> tuple[set[tuple[str, str]], set[str], set[str]]:
+    """Replies of our own: those that stand in one piece, the codes of the others, and the words of the others."""
+    complete, codes, words = set(), set(), set()
+    for tree in trees("session", "net"):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "text":
+                code, text = (ast.literal_eval(argument) for argument in node.args)
+                complete.add((code.decode(), f"*name* {text.decode()}"))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, bytes):
+                if match := COMPLETE.fullmatch(node.value):
+                    complete.add((match[1].decode(), match[2].decode().replace("%d", "*n*")))
+                elif match := BEGINNING.fullmatch(node.value):
+                    codes.add(match[1].decode())
+                elif re.fullmatch(rb",? [A-Za-z ]{9,}\r\n", node.value):
+                    words.add(node.value.decode().strip(", \r\n"))
+    return complete, codes, words
+
+
+def test_the_list_of_our_own_replies_is_complete_and_true() -> None:
+    complete, codes, words = replies_in_code()
+    listed = {(row[0], row[1].replace("&lt;", "<").replace("&gt;", ">")) for row in replies_listed()}
+    assert complete <= listed
+    in_pieces = listed - complete
+    assert {code for code, _ in in_pieces} <= codes | {"220", "250"}
+    for word in words:
+        assert any(word in text for _, text in in_pieces), word
+    sources = "".join(ast.unparse(tree) for tree in trees("net")).lower()
+    for code, text in in_pieces:
+        if " " in code:
+            assert text.removeprefix("*name* ").partition(",")[0].lower() in sources
+
+
+def replies_listed() -> list[list[str]]:
+    rows = table(text_of("docs/protocol.md"), "code", "text")
+    assert len(rows) > 30
+    return rows
+
+
+# --- the log -----------------------------------------------------------------------------------------------------
+
+
+def events_in_code() -> dict[str, set[str] | None]:
+    """Every event and its fields; None where they are not written out at the call."""
+    events: dict[str, set[str] | None] = {}
+    for tree in trees("ops", "."):
+        for node in ast.walk(tree):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            arguments = node.args[1:] if node.func.attr == "_emit" else node.args
+            if node.func.attr not in {"debug", "info", "warning", "error", "_emit"} or len(arguments) != 2:
+                continue
+            name, fields = arguments
+            if isinstance(name, ast.Constant):
+                known = isinstance(fields, ast.Dict)
+                keys = {ast.literal_eval(key) for key in fields.keys if key} if isinstance(fields, ast.Dict) else set()
+                events[name.value] = events.get(name.value, set()) | keys if known else None
+    return events
+
+
+def test_every_event_and_field_of_the_log_is_explained() -> None:
+    chapter = section(text_of("docs/operations.md"), "The log")
+    code = events_in_code()
+    assert {"session", "transaction", "log_lines_lost"} <= code.keys()
+    explained = set()
+    for part in chapter.split("\n### ")[1:]:
+        names = TICKED.findall(part.splitlines()[0])
+        explained |= set(names)
+        fields = {field for row in next(tables(part, "field"), []) for field in TICKED.findall(row[0])}
+        if all(code.get(name) is not None for name in names) and names:
+            assert fields == set().union(*(code[name] or set() for name in names)), names
+    assert explained == code.keys()
+
+
+def test_every_counter_is_explained() -> None:
+    rows = table(text_of("docs/operations.md"), "counter")
+    assert {row[0].strip("`") for row in rows} == set(Counters.__slots__)
+
+
+def test_every_reason_why_a_session_ends_is_one() -> None:
+    sources = "".join(ast.unparse(tree) for tree in trees("session", "net"))
+    reasons = {reason for row in table(text_of("docs/operations.md"), "`end`") for reason in TICKED.findall(row[0])}
+    assert len(reasons) > 10
+    for reason in reasons:
+        assert repr(reason) in sources or f'"{reason}"' in sources, reason
+
+
+# --- settings ----------------------------------------------------------------------------------------------------
+
+
+def settings(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        for part in sections(field.annotation):
+            yield from settings(part, f"{prefix}{name}.")
+
+
+def sections(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from sections(argument)
+
+
+SETTINGS = [f".{name}" for name in settings(Config)]
+
+
+def is_setting(name: str) -> bool:
+    return any(known.endswith(f".{name}") for known in SETTINGS)
+
+
+@each_page
+def test_every_setting_that_is_named_exists(page: Path) -> None:
+    text = prose(page.read_text(encoding="utf-8"))
+    first = {part for name in SETTINGS for part in name.split(".")}
+    for name in re.findall(r"`([a-z_]+(?:\.[a-z_0-9]+)+)`", text):
+        assert is_setting(name) or name.split(".")[0] not in first or name.endswith(".py"), name
+    for rows in tables(text, "setting"):
+        for row in rows:
+            for name in TICKED.findall(row[0]):
+                assert is_setting(name.partition(":")[0]) or name in {"lazy", "on", "lockstep"}, name
+
+
+@each_page
+def test_every_configuration_that_is_shown_has_no_mistake(page: Path) -> None:
+    for language, content in BLOCK.findall(page.read_text(encoding="utf-8")):
+        if language == "yaml":
+            parse(page.name, content)
+
+
+# --- commands and links ------------------------------------------------------------------------------------------
+
+
+@each_page
+def test_every_command_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", text_of("Makefile"), re.MULTILINE))
+    lines = [line for _, block in BLOCK.findall(text) for line in block.splitlines()]
+    for command in [*lines, *TICKED.findall(prose(text))]:
+        words = shlex.split(command, comments=True) if re.match(r"(make|smtpproxy) [a-z]", command) else []
+        if words[:1] == ["make"]:
+            assert words[1] in targets, command
+        elif words and (command in lines or "-c" in words):
+            cli._parser(words[1:]).parse_args(words[1:])
+
+
+def test_the_readme_says_how_to_begin() -> None:
+    readme = text_of("README.md")
+    for command in ("make demo", "make test", "smtpproxy check", "--relay", "smtpproxy run", "twistd -n smtpproxy"):
+        assert command in readme
+
+
+@each_page
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page.read_text(encoding="utf-8"))):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), target
+        assert PROJECT in file.parents, target
+        if anchor:
+            assert anchor in anchors(file.read_text(encoding="utf-8")), target
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors that a heading gets on the usual hosts: lower case, spaces as hyphens, nothing else but letters."""
+    headings = re.findall(r"^#+ (.+)$", prose(text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
