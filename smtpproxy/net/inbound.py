@@ -44,6 +44,7 @@ class InboundSession:
         "_backend_since",
         "_client_mark",
         "_client_since",
+        "_dismissed",
         "_held",
         "_paused",
         "_tried",
@@ -77,6 +78,7 @@ class InboundSession:
         self._tried: list[Server] | None = None
         self._paused = 0
         self._held = False
+        self._dismissed = False
         self._client_mark = self._backend_mark = 0
         self._client_since = self._backend_since = self._window_since = self.started
         self._window_octets = 0
@@ -219,7 +221,7 @@ class InboundSession:
         self._held = False
         if not self.relay.over:
             replies = self.relay.take_replies(hold=False)
-            if replies:
+            if replies and self.transport is not None:
                 self.transport.write(replies)
             self._settle()
 
@@ -249,7 +251,7 @@ class InboundSession:
         """Write what the relay gives, and do what it says."""
         relay = self.relay
         replies = relay.take_replies()
-        if replies:
+        if replies and self.transport is not None:
             self.transport.write(replies)
         out = relay.backend_out
         if out and self.leg is not None:
@@ -361,10 +363,16 @@ class InboundSession:
             context.learn(relay.learned)
         if relay.once_only:
             context.pool.once_only = True
-        context.sweep.discard(self, self.number)
-        context.dismiss(self.address)
+        self._dismiss()
         context.journal.session_ended(self)
         self._part()
+
+    def _dismiss(self) -> None:
+        """Count the session out, once."""
+        if not self._dismissed:
+            self._dismissed = True
+            self.context.sweep.discard(self, self.number)
+            self.context.dismiss(self.address)
 
     def _part(self) -> None:
         """Close the client's connection so that the last reply arrives."""
@@ -398,10 +406,8 @@ class InboundSession:
         leg, self.leg = self.leg, None
         if leg is not None:
             leg.close(reset=True)
-        if not self.relay.over:
-            self.relay.over = True
-            self.context.sweep.discard(self, self.number)
-            self.context.dismiss(self.address)
+        self.relay.over = True
+        self._dismiss()
         if self.transport is not None:
             part(self.transport, reset=True)
 

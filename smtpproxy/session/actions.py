@@ -17,3 +17,6 @@ class Action(Enum):
     RELEASE_BACKEND = "keep the backend session for another client"
     PROBE_CLIENT = "read once more, without waiting, and report by client_received or client_quiet (rule H4)"
     CLOSE_CLIENT = "close the client connection when everything is written"
+
+    # They are looked up in a table for every session; each is the only one of its name.
+    __hash__ = object.__hash__
