@@ -100,11 +100,15 @@ class Bench:
             for key, values in result.samples.items()
         ]
 
+    @property
+    def _all_round(self) -> list[peers.Peer]:
+        return [peer for peer in self._peers if not peer.only_cpu]
+
     def _stream(self) -> None:
         options = self._arguments
         size = options.stream_size * MIB
         with self._lab("stream") as lab:
-            result = stream.measure(lab, self._peers, size, min(options.rounds, 3), options.seconds / 4)
+            result = stream.measure(lab, self._all_round, size, min(options.rounds, 3), options.seconds / 4)
         report.show_stream(result, size)
         self.figures["stream"] = [
             {"course": key[0], "peer": key[1], "megabytes_per_cpu_second": values}
@@ -114,7 +118,7 @@ class Bench:
     def _memory(self) -> None:
         options = self._arguments
         with self._lab("memory") as lab:
-            result = memory.measure_idle(lab, self._peers, options.connections)
+            result = memory.measure_idle(lab, self._all_round, options.connections)
             report.show_memory(result)
             if peers.EAGER in self._peers:
                 size = options.slow_size * MIB

@@ -41,6 +41,8 @@ class Peer(ABC):
     """How many times the usual number of sessions run in parallel."""
     adapts: bool = False
     """Whether it serves an early client with a lock-step backend."""
+    only_cpu: bool = False
+    """Whether it differs from another peer in nothing but CPU per session."""
 
     @abstractmethod
     def command(self, lab: Lab, folder: Path, port: int, backend: int) -> list[str]:
@@ -167,17 +169,23 @@ http {{
 
 
 class SmtpProxy(Peer):
-    """smtpproxy with its defaults, but for the settings that make the variant and the limits of sessions."""
+    """smtpproxy with its defaults, but for the settings that make the variant, the limits of sessions and the log.
+
+    HAProxy and nginx write no log here, so that the variants beside them write no line per session either; what the log
+    costs is seen in the variants that have it.
+    """
 
     adapts = True
 
-    def __init__(self, key: str, label: str, *, connect: str, reuse: str, transport: str = "lean") -> None:
-        """`connect`, `reuse` and `transport` are the settings of these names."""
+    def __init__(self, key: str, label: str, *, connect: str, reuse: str, transport: str = "lean", log: bool = False) -> None:
+        """`connect`, `reuse` and `transport` are the settings of these names; `log` writes a line per session."""
         self.key = key
         self.label = label
         self._connect = connect
         self._reuse = reuse
         self._transport = transport
+        self._level = "info" if log else "warning"
+        self.only_cpu = log
 
     def check(self) -> None:
         """Raise UnavailableError if this Python cannot run it."""
@@ -200,7 +208,7 @@ listeners:
     limits: {{sessions: {CONNECTIONS}, sessions_per_client: {CONNECTIONS}}}
 backends:
   sink: {{servers: ["{HOST}:{backend}"], connect: {self._connect}, reuse: {self._reuse}}}
-log: {{format: json, to: "file:{folder}/sessions.log"}}
+log: {{format: json, to: "file:{folder}/sessions.log", level: {self._level}}}
 service: {{transport: {self._transport}}}
 """
         path = write(folder / "smtpproxy.yaml", configuration)
@@ -210,8 +218,10 @@ service: {{transport: {self._transport}}}
 EAGER = SmtpProxy("eager", "smtpproxy, dials for each session", connect="eager", reuse="off")
 LAZY = SmtpProxy("lazy", "smtpproxy, lazy and reuse", connect="lazy", reuse="on")
 STOCK = SmtpProxy("stock", "smtpproxy, stock transports", connect="eager", reuse="off", transport="stock")
-PEERS: dict[str, Peer] = {peer.key: peer for peer in (HAProxy(), Nginx(), EAGER, LAZY, STOCK)}
-DEFAULT_PEERS = ("haproxy", "nginx", "eager", "lazy")
+EAGER_LOG = SmtpProxy("eager-log", "the same with its log", connect="eager", reuse="off", log=True)
+LAZY_LOG = SmtpProxy("lazy-log", "the same with its log", connect="lazy", reuse="on", log=True)
+PEERS: dict[str, Peer] = {peer.key: peer for peer in (HAProxy(), Nginx(), EAGER, EAGER_LOG, LAZY, LAZY_LOG, STOCK)}
+DEFAULT_PEERS = ("haproxy", "nginx", "eager", "eager-log", "lazy", "lazy-log")
 
 
 def installed(keys: list[str]) -> list[Peer]:
