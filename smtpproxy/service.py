@@ -71,6 +71,7 @@ class ProxyService(Service):
         self._old_hangup: Any = None
         self.counters = Counters()
         self._log: EventLog | None = None
+        self._cut_off = False
         self._observer: Any = None
 
     def privilegedStartService(self) -> None:
@@ -200,10 +201,12 @@ class ProxyService(Service):
 
     def _drained(self, stopped: Deferred[None], deadline: float) -> None:
         late = self._reactor.seconds() >= deadline
-        if late:
+        if late and not self._cut_off:
+            # One more step, so that the 421 of the sessions that end here can leave.
+            self._cut_off = True
             for generation in self._generations:
                 generation.cut_off()
-        if late or not any(generation.alive for generation in self._generations):
+        elif late or not any(generation.alive for generation in self._generations):
             for generation in self._generations:
                 generation.stop()
             globalLogPublisher.removeObserver(self._observer)

@@ -286,7 +286,9 @@ def _rcpt(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
 
 
 def _data(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
-    if 300 <= reply.code < 400:
+    if relay.out_of_step:
+        message.data_in_vain(relay, slot, waits=reply.code < 400)
+    elif 300 <= reply.code < 400:
         backend.move(Event.GO_AHEAD)
         relay.frontend.move(ClientEvent.GO_AHEAD)
         message.begin_data(relay)

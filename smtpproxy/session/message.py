@@ -113,18 +113,26 @@ def _end_of_data(relay: Relay, reader: MailDataReader, rest: bytes) -> None:
 
 def talked_behind_data(relay: Relay) -> None:
     """Refuse DATA: the client has sent more before it was told to go ahead (rules S5, H4)."""
-    backend = relay.backend
-    waiting = backend.queue[-1] if backend is not None and backend.queue else None
-    if backend is None or waiting is None or waiting.verb is not DATA:
-        relay.violations += 1
-        ending.fail(relay, ending.SYNCHRONISATION_LOST, "synchronisation violated")
-        return
     relay.violations += 1
-    backend.drop(waiting)
-    waiting.reply = ending.SYNCHRONISATION_LOST
+    relay.reason = "synchronisation violated"
     relay.frontend.close()
     relay.closing = True
-    relay.reason = "synchronisation violated"
+    backend = relay.backend
+    if relay.refused_data is not None:
+        relay.refused_data[0].reply = ending.SYNCHRONISATION_LOST
+        relay.refused_data = None
+    elif backend is not None and backend.queue and backend.queue[-1].verb is DATA:
+        backend.queue[-1].reply = ending.SYNCHRONISATION_LOST
+        backend.drop(backend.queue[-1])
+    else:
+        relay.out_of_step = True
+
+
+def data_in_vain(relay: Relay, slot: Slot, *, waits: bool) -> None:
+    """Refuse a DATA behind which the client has lost step (rule S5); ``waits``: the backend waits for mail data now."""
+    slot.reply = ending.SYNCHRONISATION_LOST
+    if waits:
+        ending.abort_backend(relay)
 
 
 def refuse_data(relay: Relay, slot: Slot, reply: bytes) -> None:

@@ -80,6 +80,7 @@ class Relay:
         "octets",
         "offered",
         "once_only",
+        "out_of_step",
         "over",
         "pace",
         "pipeline",
@@ -186,6 +187,8 @@ class Relay:
         it sent something while nothing was owed to it."""
         self.violations = 0
         """Times that the client was out of step (rule S5)."""
+        self.out_of_step = False
+        """Whether it was so behind a DATA that the backend has still to answer."""
         self.relay_refused = 0
         """Recipients refused for their domain (rule S14)."""
         self.recipients_accepted = 0

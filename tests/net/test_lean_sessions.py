@@ -1,0 +1,388 @@
+"""Sessions over real sockets with lean transports on both legs; the test is client, server, reactor and clock."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from smtpproxy.config import Endpoint
+from smtpproxy.net.context import Context
+from smtpproxy.net.inherited import Inherited
+from smtpproxy.net.leg import Dialler
+from smtpproxy.net.listener import LeanPort, open_socket
+from smtpproxy.net.pool import Pool
+from smtpproxy.net.servers import Servers
+from smtpproxy.net.sweep import Sweep
+
+from .fakes import FakeReactor, reset
+from .stage import FakeJournal, backend, listener
+
+GREETING = b"220 mx.example.org ESMTP\r\n"
+EHLO_REPLY = b"250-mx.example.org\r\n250-PIPELINING\r\n250 8BITMIME\r\n"
+ENVELOPE = b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@example.org>\r\n"
+SMALL = 16384
+
+
+class End:
+    """One end of a connection, that of the client or of the server, which never waits."""
+
+    def __init__(self, reactor: FakeReactor, sock: socket.socket) -> None:
+        self._reactor = reactor
+        self.sock = sock
+        self.sock.settimeout(0)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.closed = False
+        self.received = bytearray()
+
+    def look(self) -> int:
+        """Read what is there; give how much it was."""
+        try:
+            data = self.sock.recv(1 << 20)
+        except BlockingIOError:
+            return 0
+        self.closed = not data
+        self.received += data
+        return len(data)
+
+    def read_until(self, condition: Callable[[bytearray], object]) -> bytes:
+        """Read until the condition holds for everything that came; give it, and forget it."""
+
+        def came() -> object:
+            self.look()
+            return condition(self.received)
+
+        self._reactor.until(came)
+        received, self.received = bytes(self.received), bytearray()
+        return received
+
+    def expect(self, ending: bytes) -> bytes:
+        """Read up to these octets, which must be the last that come."""
+        return self.read_until(lambda received: received.endswith(ending))
+
+    def message(self) -> bytes:
+        """Read up to the end of data, behind which a QUIT may already stand."""
+        ending = b"\r\n.\r\n"
+        return self.read_until(lambda received: received.removesuffix(b"QUIT\r\n").endswith(ending)).removesuffix(
+            b"QUIT\r\n"
+        )
+
+    def to_the_end(self) -> bytes:
+        """Read until the other side closes."""
+        return self.read_until(lambda _: self.closed)
+
+    def send_all(self, data: bytes) -> None:
+        """Send everything, turning the reactor while there is no room."""
+        left = memoryview(data)
+        while left:
+            with contextlib.suppress(BlockingIOError):
+                left = left[self.sock.send(left) :]
+            self._reactor.turn()
+
+    def send_what_fits(self, data: bytes) -> int:
+        """Send until there is no room for a good while; give how much went."""
+        sent = idle = 0
+        while idle < 20 and sent < len(data):
+            idle += 1
+            with contextlib.suppress(BlockingIOError):
+                sent += self.sock.send(data[sent : sent + SMALL])
+                idle = 0
+            self._reactor.turn(0.001 if idle else 0.0)
+        return sent
+
+
+class Street:
+    """A port, a backend, and the clients."""
+
+    def __init__(self, stack: contextlib.ExitStack, **changes: dict[str, Any]) -> None:
+        self._stack = stack
+        self.reactor = FakeReactor()
+        self.journal = FakeJournal()
+        self._servers = stack.enter_context(socket.socket())
+        self._servers.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
+        self._servers.bind(("127.0.0.1", 0))
+        self._servers.listen()
+        self._servers.settimeout(5)
+        settings = backend(servers=[f"127.0.0.1:{self._servers.getsockname()[1]}"], **changes.get("backend", {}))
+        servers = Servers(settings.servers, settings.rest, self.reactor.seconds)
+        assert servers.resolve() == []
+        pool = Pool("legacy", settings, servers, Dialler(self.reactor, lean=True), self.reactor.seconds)
+        self.sweep = Sweep(self.reactor, 8.0)
+        self.context = Context(
+            listener(**changes.get("listener", {})), pool, self.sweep, self.journal, self.reactor.seconds
+        )
+        self.sweep.start()
+        self._listening = open_socket(Endpoint("tcp", "127.0.0.1"), 16, Inherited({}, 0))
+        self.port = LeanPort(self.reactor, self._listening, self.context)
+        self.port.start()
+        stack.callback(self.port.stop)
+        stack.callback(self._everybody_leaves)
+
+    def connect(self) -> End:
+        """A client, whose connection nobody has accepted yet."""
+        sock = self._stack.enter_context(socket.socket())
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
+        sock.connect(self._listening.getsockname())
+        return End(self.reactor, sock)
+
+    def server(self) -> End:
+        """The server's end of the next connection with it."""
+        self.reactor.settle()
+        sock, _ = self._servers.accept()
+        return End(self.reactor, self._stack.enter_context(sock))
+
+    def greeted(self) -> tuple[End, End]:
+        """A client that has said EHLO, and the server."""
+        client = self.connect()
+        server = self.server()
+        server.send_all(GREETING)
+        client.expect(GREETING)
+        client.send_all(b"EHLO client.example\r\n")
+        server.expect(b"EHLO client.example\r\n")
+        server.send_all(EHLO_REPLY)
+        client.expect(b"250 PIPE_CONNECT\r\n")
+        return client, server
+
+    def in_mail_data(self) -> tuple[End, End]:
+        """A client whose mail data is expected, and the server."""
+        client, server = self.greeted()
+        client.send_all(ENVELOPE)
+        server.expect(ENVELOPE)
+        server.send_all(b"250 ok\r\n250 ok\r\n")
+        client.expect(b"250 ok\r\n250 ok\r\n")
+        client.send_all(b"DATA\r\n")
+        server.expect(b"DATA\r\n")
+        server.send_all(b"354 go\r\n")
+        client.expect(b"354 go\r\n")
+        return client, server
+
+    def _everybody_leaves(self) -> None:
+        for session in list(self.sweep):
+            if hasattr(session, "cut_off"):
+                session.cut_off()
+        self.reactor.advance(3600.0)
+        for transport in list(self.reactor.readers | self.reactor.writers):
+            if hasattr(transport, "abortConnection"):
+                transport.abortConnection()
+        self.reactor.settle()
+
+
+@pytest.fixture
+def street() -> Iterator[Callable[..., Street]]:
+    made: list[Street] = []
+    with contextlib.ExitStack() as stack:
+
+        def make(**changes: dict[str, Any]) -> Street:
+            made.append(Street(stack, **changes))
+            return made[-1]
+
+        yield make
+    assert [trouble for each in made for trouble in each.journal.internal] == []
+    assert [each.context.sessions for each in made] == [0] * len(made)
+
+
+Make = Callable[..., Street]
+
+
+# --- messages -------------------------------------------------------------------------------------------------------
+
+
+def big_message(size: int) -> bytes:
+    """A message of lines that all differ, many with dots at their beginning; dot-stuffed."""
+    lines = []
+    total = number = 0
+    while total < size:
+        number += 1
+        line = b"%s%d %s\r\n" % (b"." * (number % 4 * 2), number, hashlib.sha256(b"%d" % number).hexdigest().encode())
+        lines.append(line)
+        total += len(line)
+    return b"".join(lines)
+
+
+def test_a_big_message_arrives_bit_for_bit_at_a_slow_server(street: Make) -> None:
+    message = big_message(3 << 20)
+    client, server = street().in_mail_data()
+    sent = 0
+    while sent < len(message):
+        with contextlib.suppress(BlockingIOError):
+            sent += client.sock.send(message[sent : sent + 100_000])
+        server.look()
+        server._reactor.turn()
+    client.send_all(b".\r\nQUIT\r\n")
+    assert server.message() == message + b".\r\n"
+    server.send_all(b"250 taken\r\n")
+    assert client.to_the_end().startswith(b"250 taken\r\n221 ")
+
+
+def test_h9_what_waits_for_a_server_that_does_not_read_is_bounded(street: Make) -> None:
+    message = big_message(1 << 20) * 32
+    client, server = street().in_mail_data()
+    sent = client.send_what_fits(message)
+    assert sent < 16 << 20, "the client should long have been stopped"
+    assert sent > SMALL
+    client.sock.settimeout(0)
+    total = 0
+    while total < sent:
+        total += server.look()
+        server._reactor.turn()
+    more = client.send_what_fits(message[sent:])
+    assert more > 0, "and goes on when the server reads"
+    reset(client.sock)
+
+
+def test_h9_what_waits_for_a_client_that_does_not_read_is_bounded(street: Make) -> None:
+    client, server = street().greeted()
+    page = b"214-%s\r\n" % (b"x" * 1000) * 60 + b"214 end\r\n"
+    answered = 0
+    for _ in range(400):
+        client.send_what_fits(b"HELP\r\n")
+        for _ in range(3):
+            server.look()
+            server._reactor.turn()
+        asked = server.received.count(b"HELP")
+        if asked == answered:
+            break
+        answered = asked
+        if server.send_what_fits(page) < len(page):
+            break
+    else:
+        raise AssertionError("400 pages are somewhere in the proxy")
+    sent = answered * len(page)
+    assert sent < 16 << 20
+    street_reads = client.read_until(lambda received: len(received) > sent // 2)
+    assert street_reads.startswith(b"214-")
+
+
+# --- S2: early or not -----------------------------------------------------------------------------------------------
+
+
+def test_s2_talk_before_a_learned_greeting_is_seen(street: Make) -> None:
+    """Lazy: the greeting could go at once; one look before it tells."""
+    here = street(
+        backend={"connect": "lazy"}, listener={"early_pipelining": {"advertise_to": [], "unlicensed": "reject"}}
+    )
+    first = here.connect()
+    server = here.server()
+    server.send_all(GREETING)
+    first.expect(GREETING)
+    first.send_all(b"EHLO client.example\r\n")
+    server.expect(b"EHLO client.example\r\n")
+    server.send_all(EHLO_REPLY)
+    first.expect(b"250 8BITMIME\r\n")
+    first.send_all(b"QUIT\r\n")
+    first.to_the_end()
+    polite = here.connect()
+    assert polite.expect(b"\r\n").startswith(b"220 mx.example.org")
+    rude = here.connect()
+    rude.sock.sendall(b"EHLO spammer\r\n")
+    told = rude.to_the_end()
+    assert told.startswith(b"554 5.5.0 proxy.example.org ")
+    assert told.count(b"\r\n") == 1
+
+
+# --- H4: behind a refused DATA --------------------------------------------------------------------------------------
+
+
+def refused_data(here: Street, behind: bytes) -> tuple[End, End]:
+    """DATA that the server refuses; ``behind`` comes after the command was passed on, before the refusal is read."""
+    client, server = here.greeted()
+    client.send_all(ENVELOPE + b"DATA\r\n")
+    server.expect(b"DATA\r\n")
+    server.sock.sendall(b"250 ok\r\n550 nobody\r\n554 no recipients\r\n")
+    if behind:
+        client.sock.sendall(behind)
+    return client, server
+
+
+def test_h4_what_was_sent_behind_a_refused_data_is_not_run(street: Make) -> None:
+    client, server = refused_data(street(), b"RCPT TO:<victim@example.org>\r\nDATA\r\n")
+    read = client.to_the_end()
+    assert read.startswith(b"250 ok\r\n550 nobody\r\n")
+    assert b"554 5.5.0" in read
+    assert b"victim" not in server.expect(b"QUIT\r\n")
+
+
+def test_h4_commands_after_the_refusal_are_commands(street: Make) -> None:
+    client, server = refused_data(street(), b"")
+    client.expect(b"250 ok\r\n550 nobody\r\n554 no recipients\r\n")
+    client.send_all(b"RSET\r\n")
+    server.expect(b"RSET\r\n")
+    server.send_all(b"250 reset\r\n")
+    client.expect(b"250 reset\r\n")
+
+
+def test_s5_what_is_sent_behind_data_before_the_354_is_not_run(street: Make) -> None:
+    client, server = street().greeted()
+    client.send_all(ENVELOPE + b"DATA\r\nRCPT TO:<victim@example.org>\r\n")
+    server.expect(ENVELOPE)
+    server.send_all(b"250 ok\r\n250 ok\r\n")
+    read = client.to_the_end()
+    assert read.startswith(b"250 ok\r\n250 ok\r\n554 5.5.0 ")
+    assert b"victim" not in server.expect(b"QUIT\r\n")
+
+
+# --- last words -----------------------------------------------------------------------------------------------------
+
+
+def test_a_last_word_is_not_lost_to_a_reset(street: Make) -> None:
+    """The client goes on sending while it is told that it is over."""
+    client, server = street(listener={"limits": {"errors": 3}}).greeted()
+    client.send_all(b"NONSENSE\r\n" * 2000)
+    read = client.to_the_end()
+    assert read.splitlines()[-1].startswith(b"421 4.7.0 ")
+    assert server.expect(b"QUIT\r\n") == b"QUIT\r\n"
+
+
+def test_a_refused_client_reads_why_although_it_has_spoken(street: Make) -> None:
+    here = street(listener={"limits": {"sessions": 1}})
+    here.greeted()
+    refused = here.connect()
+    refused.sock.sendall(b"EHLO client.example\r\n" * 10)
+    assert refused.to_the_end().startswith(b"421 4.3.2 ")
+
+
+def test_s13_a_client_that_half_closes_behind_quit_reads_everything(street: Make) -> None:
+    here = street()
+    client = here.connect()
+    message = b"Subject: x\r\n\r\ntext\r\n"
+    client.sock.sendall(
+        b"EHLO client.example\r\n" + ENVELOPE + b"BDAT %d LAST\r\n" % len(message) + message + b"QUIT\r\n"
+    )
+    client.sock.shutdown(socket.SHUT_WR)
+    server = here.server()
+    server.send_all(GREETING)
+    server.expect(b"EHLO client.example\r\n")
+    server.send_all(EHLO_REPLY)
+    server.expect(ENVELOPE + b"DATA\r\n")
+    server.send_all(b"250 ok\r\n250 ok\r\n354 go\r\n")
+    assert server.message() == message + b".\r\n"
+    server.send_all(b"250 taken\r\n")
+    read = client.to_the_end().splitlines()
+    assert [line[:3] for line in read if line[3:4] == b" "] == [b"220", b"250", b"250", b"250", b"250", b"221"]
+
+
+def test_s10_a_client_that_resets_in_mail_data_resets_the_backend(street: Make) -> None:
+    here = street()
+    client, server = here.in_mail_data()
+    client.send_all(b"text\r\n.")
+    server.expect(b"text")
+    reset(client.sock)
+    with pytest.raises(ConnectionResetError):
+        server.to_the_end()
+    assert server.received == b""
+
+
+def test_s18_a_421_that_came_in_the_meantime_is_seen_before_a_session_is_lent(street: Make) -> None:
+    here = street(backend={"reuse": True})
+    first, server = here.greeted()
+    first.send_all(b"QUIT\r\n")
+    first.to_the_end()
+    server.sock.sendall(b"421 4.3.2 bye\r\n")
+    second = here.connect()
+    other = here.server()
+    other.send_all(GREETING)
+    second.expect(GREETING)

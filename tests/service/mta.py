@@ -1,0 +1,195 @@
+"""A small scripted mail server in threads."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from dataclasses import dataclass, field
+
+from .waiting import PATIENCE, eventually
+
+END = b"\r\n.\r\n"
+
+
+@dataclass
+class Message:
+    """What was taken by one end of data."""
+
+    sender: str
+    recipients: list[str]
+    data: bytes
+
+
+@dataclass
+class Script:
+    """How the server behaves; a test may change it at any time."""
+
+    greeting: bytes = b"220 mta.example.org ESMTP\r\n"
+    extensions: tuple[str, ...] = ("PIPELINING", "8BITMIME", "AUTH PLAIN LOGIN")
+    replies: dict[str, bytes] = field(default_factory=dict)
+    """Replies by verb in place of the usual ones; ``.`` is the end of data. Empty: close without a word."""
+
+
+class Mta:
+    """Listens, serves each connection in a thread, keeps what it was told."""
+
+    def __init__(self, listening: socket.socket, script: Script | None = None) -> None:
+        self.script = script or Script()
+        self.messages: list[Message] = []
+        self.commands: list[list[str]] = []
+        """Of each connection, in the order in which they came."""
+        self.reading = threading.Event()
+        """While it is not set, no mail data is read."""
+        self.reading.set()
+        self._listening = listening
+        self._connections: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    @property
+    def endpoint(self) -> str:
+        """Its address as a configuration writes it."""
+        name = self._listening.getsockname()
+        if isinstance(name, str):
+            return f"unix:{name}"
+        return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+
+    def close(self) -> None:
+        """End everything."""
+        self.reading.set()
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        for connection in self._connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(PATIENCE)
+
+    def message(self) -> Message:
+        """The one message that comes next; it is forgotten."""
+        eventually(lambda: self.messages, "a message at the server")
+        return self.messages.pop(0)
+
+    def drop(self) -> None:
+        """Close every connection."""
+        for connection in self._connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return
+            self._connections.append(connection)
+            thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            if connection.family != socket.AF_UNIX:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.sendall(self.script.greeting)
+            _Dialogue(self, connection).run()
+
+
+class _Dialogue:
+    """One connection."""
+
+    def __init__(self, mta: Mta, connection: socket.socket) -> None:
+        self._mta = mta
+        self._connection = connection
+        self._buffer = b""
+        self._sender = ""
+        self._recipients: list[str] = []
+        self._chunks = b""
+        self._commands: list[str] = []
+        mta.commands.append(self._commands)
+
+    def run(self) -> None:
+        while (line := self._line()) is not None:
+            verb = line[:4].upper()
+            self._commands.append(line)
+            reply = self._mta.script.replies.get(verb)
+            if reply is None:
+                reply = self._usual(verb, line)
+            if not reply:
+                return
+            self._connection.sendall(reply)
+            if verb == "QUIT":
+                return
+            if reply[:3] == b"354" and not self._mail_data():
+                return
+            if reply[:3] == b"334":
+                self._commands.append(self._line() or "")
+                self._connection.sendall(b"235 2.7.0 welcome\r\n")
+
+    def _usual(self, verb: str, line: str) -> bytes:
+        if verb == "EHLO":
+            lines = ["mta.example.org", *self._mta.script.extensions]
+            return "".join(f"250{' ' if text is lines[-1] else '-'}{text}\r\n" for text in lines).encode()
+        if verb == "MAIL":
+            self._sender = line
+        elif verb == "RCPT":
+            self._recipients.append(line)
+        elif verb == "DATA":
+            return b"354 go ahead\r\n"
+        elif verb == "BDAT":
+            return self._chunk(line)
+        elif verb == "AUTH":
+            return b"235 2.7.0 welcome\r\n" if len(line.split()) == 3 else b"334 VXNlcm5hbWU6\r\n"
+        elif verb == "RSET":
+            self._recipients = []
+        elif verb == "QUIT":
+            return b"221 2.0.0 bye\r\n"
+        return b"250 2.0.0 ok\r\n"
+
+    def _line(self) -> str | None:
+        while b"\r\n" not in self._buffer:
+            if not self._read():
+                return None
+        line, _, self._buffer = self._buffer.partition(b"\r\n")
+        return line.decode("utf-8", "replace")
+
+    def _read(self) -> bool:
+        data = self._connection.recv(1 << 18)
+        self._buffer += data
+        return bool(data)
+
+    def _mail_data(self) -> bool:
+        data = bytearray(b"\r\n" + self._buffer)
+        self._buffer = b""
+        searched = 0
+        while (end := data.find(END, searched)) < 0:
+            searched = max(0, len(data) - 4)
+            self._mta.reading.wait()
+            piece = self._connection.recv(1 << 18)
+            if not piece:
+                return False
+            data += piece
+        self._buffer = bytes(data[end + 5 :])
+        lines = bytes(data[: end + 2]).replace(b"\r\n..", b"\r\n.")
+        self._taken(lines[2:])
+        reply = self._mta.script.replies.get(".", b"250 2.0.0 taken\r\n")
+        self._connection.sendall(reply)
+        return bool(reply)
+
+    def _chunk(self, line: str) -> bytes:
+        words = line.split()
+        while len(self._buffer) < int(words[1]):
+            if not self._read():
+                return b""
+        self._chunks += self._buffer[: int(words[1])]
+        self._buffer = self._buffer[int(words[1]) :]
+        if len(words) == 3:
+            self._taken(self._chunks)
+            self._chunks = b""
+        return b"250 2.0.0 chunk taken\r\n"
+
+    def _taken(self, data: bytes) -> None:
+        self._mta.messages.append(Message(self._sender, self._recipients, data))
+        self._recipients = []

@@ -1,0 +1,156 @@
+"""Servers that cannot serve (S10, S19, H8)."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from .client import Client
+from .conftest import TRANSPORTS, MakeMta, MakeProxy
+from .process import Process
+from .waiting import free_port
+
+FAST = {"connect": "300 ms", "greeting": "500 ms"}
+
+
+def dead() -> str:
+    """An address where nobody listens."""
+    return f"127.0.0.1:{free_port()}"
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of a server whose queue is full: connections to it do not come about."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        clients = []
+        while True:
+            client = socket.socket()
+            clients.append(client)
+            client.settimeout(0)
+            client.connect_ex(listening.getsockname())
+            if len(clients) > 3:
+                break
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+        for client in clients:
+            client.close()
+
+
+def served(process: Process) -> str:
+    """Be served from the beginning to the end; give the server's name in the greeting."""
+    with Client(process.address()) as client:
+        greeting = client.reply()
+        assert greeting[:3] == b"220", greeting
+        assert client.code(b"EHLO x") == 250
+        assert client.code(b"QUIT") == 221
+        return greeting.split()[1].decode()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_s19_the_next_server_serves_and_the_first_one_rests(
+    proxy: MakeProxy, mta: MakeMta, transport: str, silent: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Refused, not there, not answering, busy, garbage: each is left for the next."""
+    missing = str(tmp_path_factory.mktemp("s") / "mta")
+    busy = mta(greeting=b"421 4.3.2 busy\r\n")
+    garbage = mta(greeting=b"SSH-2.0-OpenSSH_9.2\r\n")
+    closing = mta(greeting=b"")
+    good = mta(greeting=b"220 good.example ESMTP\r\n")
+    closing.script.replies = dict.fromkeys(("EHLO", "MAIL", "QUIT"), b"")
+    servers = [dead(), f"unix:{missing}", silent, busy.endpoint, garbage.endpoint, good.endpoint]
+    process = proxy()
+    process.simple(servers, service={"transport": transport}, backend={"timeouts": FAST, "rest": "1 h"})
+    process.start()
+    assert served(process) == "good.example"
+    failures = process.events("backend_failed")
+    assert [event["server"] for event in failures][-3:] == [silent, busy.endpoint, garbage.endpoint]
+    begun = time.monotonic()
+    assert served(process) == "good.example"
+    assert time.monotonic() - begun < 10, "the resting ones were not waited for"
+    assert process.events("backend_failed") == failures
+    process.stop()
+
+
+def test_s19_a_server_is_tried_again_after_its_rest(proxy: MakeProxy, mta: MakeMta) -> None:
+    first = mta(greeting=b"421 4.3.2 busy\r\n")
+    second = mta(greeting=b"220 second.example ESMTP\r\n")
+    process = proxy()
+    process.simple([first.endpoint, second.endpoint], backend={"rest": "200 ms"})
+    process.start()
+    assert served(process) == "second.example"
+    first.script.greeting = b"220 first.example ESMTP\r\n"
+    deadline = time.monotonic() + 10
+    while served(process) != "first.example":
+        assert time.monotonic() < deadline
+    process.stop()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("connect", ["eager", "lazy"])
+def test_s19_unreachable_is_421(proxy: MakeProxy, transport: str, connect: str) -> None:
+    process = proxy()
+    process.simple([dead(), dead()], service={"transport": transport}, backend={"connect": connect})
+    process.start()
+    with Client(process.address()) as client:
+        client.send(b"EHLO client.example\r\nMAIL FROM:<a@b.example>\r\nQUIT\r\n")
+        (told,) = client.to_the_end()
+        assert told.startswith(b"421 4.3.2 proxy.example.org ")
+    process.wait_for("session")
+    whys = " ".join(event["why"] for event in process.events("backend_failed"))
+    assert "refused" in whys
+    process.stop()
+
+
+def test_s19_a_refusal_by_the_greeting_is_the_clients(proxy: MakeProxy, mta: MakeMta) -> None:
+    first, second = mta(greeting=b"554 5.7.1 not you\r\n"), mta()
+    process = proxy()
+    process.simple([first.endpoint, second.endpoint])
+    process.start()
+    for _ in range(2):
+        with Client(process.address()) as client:
+            assert client.to_the_end() == [b"554 5.7.1 not you\r\n"]
+    assert second.commands == []
+    process.stop()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_s10_a_backend_that_vanishes_never_gives_a_2xx(proxy: MakeProxy, mta: MakeMta, transport: str) -> None:
+    """At each step in turn; the proxy serves the next client all the same."""
+    server, process = mta(), proxy()
+    process.simple([server.endpoint], service={"transport": transport})
+    process.start()
+    steps = [b"EHLO x", b"MAIL FROM:<a@b.example>", b"RCPT TO:<c@example.org>", b"DATA", b"text\r\n."]
+    for failing in ("EHLO", "MAIL", "RCPT", "DATA", "."):
+        server.script.replies = {failing: b""}
+        with Client(process.address()) as client:
+            client.reply()
+            replies = []
+            for step in steps:
+                client.send(step + b"\r\n")
+                replies.append(client.reply())
+                if replies[-1][:1] not in b"23":
+                    break
+            assert len(replies) == 1 + ("EHLO", "MAIL", "RCPT", "DATA", ".").index(failing)
+            assert replies[-1][:1] == b"4"
+    server.script.replies = {}
+    with Client(process.address()) as client:
+        client.begin().begin_data()
+        client.send(b"text\r\n.\r\n")
+        assert client.codes(1) == [250]
+    process.stop()
+    assert process.events("internal_error") == []
+
+
+def test_s19_names_are_looked_up(proxy: MakeProxy, mta: MakeMta) -> None:
+    process = proxy()
+    port = mta().endpoint.rpartition(":")[2]
+    process.simple([f"localhost:{port}", f"nowhere.invalid:{port}"], backend={"resolve": "100 ms"})
+    process.start()
+    assert served(process) == "mta.example.org"
+    failures = process.wait_for("backend_lookup_failed", 2)
+    assert {event["why"].partition(" ")[0] for event in failures} == {f"nowhere.invalid:{port}:"}
+    process.stop()

@@ -1,0 +1,1 @@
+"""Tests of the protocol engine without sockets: dialogues, every split, random peers, the state tables."""

@@ -1,0 +1,91 @@
+"""A client that knows what it is owed, and what it was told (rules S3, S10)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+FINAL = frozenset({b"421", b"521", b"554"})
+
+
+@dataclass
+class Client:
+    """Keeps the account of one session: one reply for each command, in order, and which messages were taken."""
+
+    owed: list[tuple[str, bytes]] = field(default_factory=lambda: [("greeting", b"")])
+    """What kind of reply comes next, and the text of the message that it decides about."""
+    taken: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """The messages that were said to be taken: text, and the line that said so."""
+    codes: list[tuple[str, bytes]] = field(default_factory=list)
+    awaits: str = ""
+    """What the next octets depend on: the reply to DATA or AUTH; then may, for the data or the response."""
+    text: bytes = b""
+    """The message that DATA was said for."""
+    chunks: bytes = b""
+    """What was accepted of a message in chunks."""
+    broken: bool = False
+    """Whether a chunk was refused, so that this message must never be taken."""
+    violated: bool = False
+    """Whether it has sent more than it should: the session ends."""
+    last: bytes = b""
+    _buffer: bytes = b""
+    _lines: bytes = b""
+
+    def says(self, kind: str, text: bytes = b"") -> None:
+        """Note that a command was sent (or a message, or a response)."""
+        self.owed.append((kind, text))
+        if kind in ("DATA", "AUTH"):
+            self.awaits = kind
+            self.text = text
+
+    def hears(self, data: bytes) -> None:
+        """Take octets of the proxy."""
+        self._buffer += data
+        while b"\r\n" in self._buffer:
+            line, _, self._buffer = self._buffer.partition(b"\r\n")
+            assert line[:3].isdigit(), line
+            assert line[3:4] in (b" ", b"-", b""), line
+            assert not set(line) & set(range(32)) - {9}, f"H8: {line!r}"
+            if line[3:4] != b"-":
+                self._reply(line)
+        assert len(self._buffer) == 0, "replies leave whole"
+
+    def _reply(self, line: bytes) -> None:
+        code = self.last = line[:3]
+        if not self.owed:
+            assert code == b"421", f"S3: nobody asked for {line!r}"
+            return
+        kind, text = self.owed.pop(0)
+        self.codes.append((kind, code))
+        if code[:1] == b"2":
+            self._accepted(kind, text, line)
+        elif kind in ("BDAT", "BDAT LAST"):
+            # A refused LAST ends the message as well; nothing of it may turn up in another one.
+            self.chunks, self.broken = b"", kind == "BDAT"
+        if kind == "DATA":
+            assert code[:1] != b"2", line
+            self.awaits = "may send data" if code == b"354" else ""
+        elif kind == "AUTH":
+            self.awaits = "may respond" if code == b"334" else ""
+        else:
+            assert code[:1] != b"3", f"S17: {line!r} to {kind}"
+        if kind == "bad":
+            assert code[:1] in b"45", f"S16: {line!r}"
+        if kind == "QUIT":
+            assert code in (b"221", b"421"), line
+
+    def _accepted(self, kind: str, text: bytes, line: bytes) -> None:
+        if kind == "BDAT":
+            self.chunks += text
+        elif kind == "BDAT LAST":
+            assert not self.broken, "S9: a message with a hole in it was taken"
+            self.taken.append((self.chunks + text, line))
+        elif kind == "message":
+            self.taken.append((text, line))
+        if kind in ("EHLO", "HELO", "RSET", "MAIL", "BDAT LAST"):
+            self.chunks, self.broken = b"", False
+
+    def check_the_end(self) -> None:
+        """The connection is closed: every reply was given, or the last one has said why not."""
+        if self.owed and not (self.codes and self.codes[-1] == ("QUIT", b"221")):
+            assert self.last[:1] in b"45", f"S3: owed {self.owed}, last {self.last!r}"
+            assert self.last, "S3: closed without a word"

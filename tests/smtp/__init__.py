@@ -1,0 +1,1 @@
+"""Tests of the pure grammar, by the numbers of the rules."""
