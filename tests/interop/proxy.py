@@ -1,0 +1,127 @@
+"""smtpproxy itself, as a user runs it: a YAML file and `python -m smtpproxy run -c FILE` in a process of
+its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+
+from .lab import Process, free_port, open_folder
+
+Settings = dict[str, Any]
+
+
+@dataclass
+class Proxy:
+    """A running smtpproxy with one listener and one backend."""
+
+    running: ClassVar[list[Proxy]] = []
+    folder: Path
+    backends: list[int]
+    backend_settings: Settings = field(default_factory=dict)
+    listener_settings: Settings = field(default_factory=dict)
+    port: int = field(default_factory=free_port)
+    process: Process | None = None
+
+    def configuration(self) -> Settings:
+        """What the YAML file says; the settings of a test replace those of the same name."""
+        listener: Settings = {
+            "name": "mx",
+            "mode": "inbound",
+            "listen": [f"127.0.0.1:{self.port}"],
+            "backend": "legacy",
+            "recipient_domains": ["lab.test"],
+            "hostname": "proxy.lab.test",
+            "early_pipelining": {"advertise_to": ["all"]},
+            "limits": {"sessions_per_client": 500},
+        }
+        backend: Settings = {"servers": [f"127.0.0.1:{port}" for port in self.backends]}
+        return {
+            "listeners": [listener | self.listener_settings],
+            "backends": {"legacy": backend | self.backend_settings},
+            "log": {"format": "json", "to": "stderr", "level": "info"},
+        }
+
+    def start(self) -> None:
+        """Write the file and start; returns when the port is listened on."""
+        file = self.folder / "smtpproxy.yaml"
+        file.write_text(yaml.safe_dump(self.configuration(), sort_keys=False), encoding="ascii")
+        self.process = Process(
+            [sys.executable, "-m", "smtpproxy", "run", "-c", str(file)], self.folder / "smtpproxy.log"
+        )
+        self.process.wait_listening(self.port)
+
+    def log(self) -> str:
+        """Everything that it has written so far."""
+        return (self.folder / "smtpproxy.log").read_text(encoding="utf-8", errors="replace")
+
+    def events(self, name: str = "") -> list[dict[str, Any]]:
+        """The events logged so far (those called `name`); AssertionError if a line is not a JSON object."""
+        events = []
+        for line in self.log().splitlines():
+            try:
+                event = json.loads(line)
+            except ValueError:
+                raise AssertionError(f"a log line that is not JSON: {line!r}") from None
+            assert isinstance(event, dict), line
+            if not name or event.get("event") == name:
+                events.append(event)
+        return events
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self.process is not None
+        self.process.popen.send_signal(number)
+
+    def stop(self) -> None:
+        """SIGTERM; AssertionError unless it ends by itself, with exit status 0, having written nothing but
+        JSON lines.
+        """
+        if self.process is not None:
+            self.signal(signal.SIGTERM)
+            self.ended()
+
+    def ended(self) -> None:
+        """Wait for the end of a proxy that has been told to stop; AssertionError as `stop`."""
+        assert self.process is not None
+        try:
+            status = self.process.popen.wait(15.0)
+        finally:
+            process, self.process = self.process, None
+            process.stop()
+        assert status == 0, f"smtpproxy ended with status {status}:\n{process.text()[-4000:]}"
+        assert self.events("stopped"), process.text()[-4000:]
+
+
+@contextlib.contextmanager
+def proxy(*backends: int, backend: Settings | None = None, listener: Settings | None = None) -> Iterator[Proxy]:
+    """A started smtpproxy in front of servers on these ports of 127.0.0.1, in order of preference.
+
+    `backend` and `listener` add to (or replace) keys of the configuration.  Stopped at the end, which is
+    part of the test.
+    """
+    with open_folder("proxy") as folder:
+        instance = Proxy(folder, list(backends), backend or {}, listener or {})
+        Proxy.running.append(instance)
+        try:
+            instance.start()
+            yield instance
+        except BaseException:
+            # The reason is known: its exit status must not hide it.  What it has logged may explain it.
+            if instance.process is not None:
+                instance.process.stop()
+            sys.stderr.write(instance.log()[-6000:])
+            raise
+        else:
+            instance.stop()
+        finally:
+            Proxy.running.remove(instance)
