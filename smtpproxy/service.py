@@ -37,7 +37,7 @@ from smtpproxy.ops.logsinks import FLUSH_DELAY
 from smtpproxy.ops.logtwisted import TwistedLog
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from collections.abc import Callable
 
     from smtpproxy.ops.log import EventLog
 
@@ -68,7 +68,8 @@ class ProxyService(Service):
         self._inherited = Inherited(os.environ, os.getpid())
         self._generations: list[Generation] = []
         self._ports: dict[Endpoint, Port] = {}
-        self._old_hangup: Any = None
+        self._signals: dict[int, Any] = {}
+        self._deadline = 0.0
         self.counters = Counters()
         self._log: EventLog | None = None
         self._cut_off = False
@@ -85,7 +86,7 @@ class ProxyService(Service):
         self.privilegedStartService()
         for port in self._ports.values():
             port.start()
-        self._old_hangup = signal.signal(signal.SIGHUP, self._hung_up)
+        self._on_signal(signal.SIGHUP, self.reload)
         gc.collect()
         # What exists now stays: the collector need not look at it again, nor run for every few sessions.
         gc.freeze()
@@ -95,8 +96,10 @@ class ProxyService(Service):
     def stopService(self) -> Deferred[None]:
         """Stop to listen, let transactions finish, end the rest when the limit is reached; fires when all is over."""
         super().stopService()  # type: ignore[no-untyped-call]  # Twisted's, untyped
-        # Until the end: a log rotation must not end the process in the middle of a transaction.
-        signal.signal(signal.SIGHUP, lambda _signal, _frame: None)
+        # A log rotation must not end the process in the middle of a transaction; whoever asks twice is in a hurry.
+        self._on_signal(signal.SIGHUP, self.log.reopen)
+        self._on_signal(signal.SIGTERM, self._hurry)
+        self._on_signal(signal.SIGINT, self._hurry)
         self.log.info("stopping", {"sessions": self._sessions})
         for endpoint, port in self._ports.items():
             _close(endpoint, port)
@@ -104,9 +107,22 @@ class ProxyService(Service):
         for generation in self._generations:
             generation.drain()
         stopped: Deferred[None] = Deferred()
-        deadline = self._reactor.seconds() + self._config.service.drain
-        self._drained(stopped, deadline)
+        self._deadline = self._reactor.seconds() + self._config.service.drain
+        self._drained(stopped)
         return stopped
+
+    def _hurry(self) -> None:
+        self._deadline = 0.0
+
+    def _on_signal(self, number: int, call: Callable[[], object]) -> None:
+        """Call a function in a turn of the reactor when a signal comes."""
+        old = signal.signal(number, lambda _number, _frame: self._reactor.callFromThread(call))
+        self._signals.setdefault(number, old)
+
+    def _restore_signals(self) -> None:
+        for number, old in self._signals.items():
+            signal.signal(number, old if old is not None else signal.SIG_DFL)
+        self._signals.clear()
 
     def reload(self) -> bool:
         """Read the configuration again and take it, or say what is wrong with it and keep the old one."""
@@ -196,11 +212,8 @@ class ProxyService(Service):
         for endpoint, gone in old.items():
             _close(endpoint, gone)
 
-    def _hung_up(self, _signal: int, _frame: FrameType | None) -> None:
-        self._reactor.callFromThread(self.reload)
-
-    def _drained(self, stopped: Deferred[None], deadline: float) -> None:
-        late = self._reactor.seconds() >= deadline
+    def _drained(self, stopped: Deferred[None]) -> None:
+        late = self._reactor.seconds() >= self._deadline
         if late and not self._cut_off:
             # One more step, so that the 421 of the sessions that end here can leave.
             self._cut_off = True
@@ -212,10 +225,10 @@ class ProxyService(Service):
             globalLogPublisher.removeObserver(self._observer)
             self.log.info("stopped", {"counters": [f"{k}={v}" for k, v in self.counters.as_dict().items()]})
             self.log.close()
-            signal.signal(signal.SIGHUP, self._old_hangup)
+            self._restore_signals()
             stopped.callback(None)
             return
-        self._reactor.callLater(_DRAIN_STEP, self._drained, stopped, deadline)
+        self._reactor.callLater(_DRAIN_STEP, self._drained, stopped)
 
 
 class Generation:
@@ -236,6 +249,8 @@ class Generation:
             name: Pool(name, backend, self._servers[name], dialler, time.monotonic)
             for name, backend in config.backends.items()
         }
+        for pool in self.pools.values():
+            pool.report = journal.backend_failed
         self.contexts = {
             listener.name: Context(listener, self.pools[listener.backend], self.sweep, journal, time.monotonic)
             for listener in config.listeners

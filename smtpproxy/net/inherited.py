@@ -25,9 +25,8 @@ class Inherited:
         self._descriptors: dict[str, int] = {}
         if environment.get("LISTEN_PID", str(process)) != str(process):
             return
-        names = [name for name in environment.get("LISTEN_FDNAMES", "").split(":") if name]
-        for offset, name in enumerate(names):
-            if _listens(_FIRST + offset):
+        for offset, name in enumerate(environment.get("LISTEN_FDNAMES", "").split(":")):
+            if name and _listens(_FIRST + offset):
                 self._descriptors.setdefault(name, _FIRST + offset)
 
     def take(self, name: str) -> socket.socket:

@@ -39,6 +39,8 @@ class Pool:
         self._kept: list[BackendLeg] = []
         self._leaving: dict[BackendLeg, float] = {}
         self._closed = False
+        self.report: Callable[[str, str, str], None] = lambda _backend, _server, _why: None
+        """Told the backend, a server that could not be dialled, and why."""
 
     def borrow(self, owner: LegOwner) -> BackendLeg | None:
         """Lend a kept session that is still good, the one used last; None if there is none."""
@@ -59,6 +61,7 @@ class Pool:
             if isinstance(leg, BackendLeg):
                 return leg
             why = f"{server.name}: {leg.why}"
+            self.report(self.name, server.name, leg.why)
             if leg.by_server:
                 self._servers.failed(server)
         return why

@@ -181,13 +181,20 @@ def test_many_messages_on_one_connection(
 
 
 @by_chunking
-@pytest.mark.parametrize("pace", ["auto", "lockstep"])
+@pytest.mark.parametrize("settings", [{}, {"connect": "lazy"}, {"pace": "lockstep"}], ids=str)
 def test_the_backend_sees_one_command_at_a_time(
-    postfix_plain: Postfix, postfix_lockstep: Postfix, pace: str, make_exim: MakeExim, *, chunking: bool
+    postfix_plain: Postfix,
+    postfix_lockstep: Postfix,
+    settings: dict[str, Any],
+    make_exim: MakeExim,
+    *,
+    chunking: bool,
 ) -> None:
-    """S8, on the wire between smtpproxy and a server without PIPELINING, or with it and `pace: lockstep`."""
-    server = postfix_lockstep if pace == "auto" else postfix_plain
-    with recording_relay(server.port) as behind, proxy(behind.port, backend={"pace": pace}) as front:
+    """S8, on the wire between smtpproxy and a server without PIPELINING, or with it and `pace: lockstep`; and
+    nothing is sent before a greeting that takes its time.
+    """
+    server = postfix_plain if "pace" in settings else postfix_lockstep
+    with recording_relay(server.port, hold=0.3) as behind, proxy(behind.port, backend=settings) as front:
         exim = make_exim(front.port, chunking=chunking)
         messages = [sample() for _ in range(2)]
         for message in messages:
@@ -195,6 +202,7 @@ def test_the_backend_sees_one_command_at_a_time(
         sessions = [seen for seen in behind.conversations if b"MAIL FROM" in seen.sent_by("client")]
         assert len(sessions) == len(messages)
         for seen in sessions:
+            assert seen.before_greeting == b""
             assert_lockstep(seen)
     stored = server.delivered()
     for message in messages:

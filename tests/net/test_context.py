@@ -70,6 +70,7 @@ def test_a_refused_client_is_not_counted(context: Make) -> None:
         ({"client_prefix_ipv4": 24}, "192.0.2.1", "192.0.2.255", "192.0.3.1"),
         ({"client_prefix_ipv4": 1}, "127.0.0.1", "1.2.3.4", "128.0.0.1"),
         ({"client_prefix_ipv6": 48}, "2001:db8:1:ffff::1", "2001:db8:1::1", "2001:db8:2::1"),
+        ({}, "no address at all", "no address at all", "another"),
         ({"client_prefix_ipv6": 128}, "2001:db8::1", "2001:0db8:0:0::1", "2001:db8::2"),
     ],
 )
@@ -301,6 +302,16 @@ def test_s7_unknown_keywords_are_dropped_and_told_once(stage: Callable[..., Stag
         assert b"XYZZY" not in client.take()
         client.send(b"QUIT\r\n")
     assert play.journal.dropped == [[b"XYZZY"]]
+
+
+def test_s7_servers_that_differ_are_told_once_each(stage: Callable[..., Stage]) -> None:
+    play = stage()
+    for number in range(6):
+        client = play.greeted()
+        client.send(b"EHLO client.example\r\n")
+        play.answer(b"250-mx.example.org\r\n250-XYZZY\r\n250 %s\r\n" % (b"DSN", b"8BITMIME")[number % 2])
+        client.send(b"QUIT\r\n")
+    assert [keyword for keywords in play.journal.dropped for keyword in keywords].count(b"XYZZY") <= 2
 
 
 def test_s18_lazy_sessions_begin_with_what_was_learned(stage: Callable[..., Stage]) -> None:

@@ -243,6 +243,21 @@ def test_h9_the_client_is_read_again_only_when_no_reason_is_left(stage: Make) ->
     assert not client.transport.paused
 
 
+def test_h9_a_backend_that_is_dialled_while_the_client_is_full_is_not_read(stage: Make) -> None:
+    play = stage(backend={"connect": "lazy"})
+    play.ready().send(b"QUIT\r\n")
+    client = play.client()
+    client.transport.full = True
+    client.send(b"EHLO client.example\r\n" * 200 + b"MAIL FROM:<a@b.example>\r\n")
+    assert client.transport.paused
+    assert len(play.dialler.legs) == 2
+    assert play.leg.transport.paused
+    client.transport.drain()
+    assert not client.transport.paused
+    assert not play.leg.transport.paused
+    client.vanish()
+
+
 def test_h9_a_burst_is_bounded_in_octets(stage: Make) -> None:
     play = stage(listener={"limits": {"burst_octets": 16384}})
     client = play.greeted()
@@ -407,6 +422,27 @@ def test_h10_an_exception_ends_one_session_with_421(stage: Make, monkeypatch: py
     assert play.leg.transport.ended or play.leg.transport.written.endswith(b"QUIT\r\n")
     assert len(play.journal.sessions) == 1
     other.send(b"QUIT\r\n")
+    assert_over(play)
+
+
+def test_h10_an_exception_where_replies_are_held(stage: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    play = stage()
+    client = play.ready()
+    client.send(b"RSET\r\nNOOP\r\n")
+    play.answer(OK)
+    take_replies = Relay.take_replies
+
+    def fail_once(relay: Relay, *, hold: bool = True) -> bytes:
+        if not hold and not play.journal.internal:
+            raise RuntimeError("a bug")
+        return take_replies(relay, hold=hold)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Relay, "take_replies", fail_once)
+        play.pass_time(play.sweep.round)
+    assert len(play.journal.internal) == 1
+    play.journal.internal.clear()
+    assert client.take().splitlines()[-1].startswith(b"421 4.3.0 ")
     assert_over(play)
 
 

@@ -306,6 +306,27 @@ def test_h4_what_was_sent_behind_a_refused_data_is_not_run(street: Make) -> None
     assert b"victim" not in server.expect(b"QUIT\r\n")
 
 
+def test_h4_what_waits_in_the_kernel_when_the_refusal_comes_is_not_run(street: Make) -> None:
+    here = street()
+    client, server = here.greeted()
+    client.send_all(ENVELOPE + b"DATA\r\n")
+    server.expect(b"DATA\r\n")
+    (unread,) = [each for each in here.reactor.readers if is_with(each, client)]
+    here.reactor.removeReader(unread)
+    client.sock.sendall(b"RCPT TO:<victim@example.org>\r\n")
+    server.send_all(b"250 ok\r\n550 nobody\r\n554 no recipients\r\n")
+    read = client.read_until(lambda received: b"554" in received)
+    assert read.startswith(b"250 ok\r\n550 nobody\r\n554 5.5.0 ")
+    here.reactor.addReader(unread)
+    assert client.to_the_end() == b""
+    assert b"victim" not in server.expect(b"QUIT\r\n")
+
+
+def is_with(descriptor: Any, end: End) -> bool:
+    """Whether a descriptor is a connection with that end."""
+    return hasattr(descriptor, "getPeer") and descriptor.getPeer().port == end.sock.getsockname()[1]
+
+
 def test_h4_commands_after_the_refusal_are_commands(street: Make) -> None:
     client, server = refused_data(street(), b"")
     client.expect(b"250 ok\r\n550 nobody\r\n554 no recipients\r\n")

@@ -186,6 +186,29 @@ def test_h10_an_exception_ends_one_connection(reactor: Turned, errors: list[Any]
         transport.detach()
 
 
+def test_h10_an_event_for_one_that_was_closed_a_moment_before_is_nobodys(reactor: Turned) -> None:
+    """Both are ready at once, and whoever comes first closes the other."""
+
+    class Jealous(HalfRecorder):
+        other: LeanTransport
+
+        def dataReceived(self, data: bytes) -> None:  # noqa: N802  # Twisted's name
+            super().dataReceived(data)
+            self.other.detach(reset=True)
+
+    with tcp_pair() as (one, one_peer), tcp_pair() as (two, two_peer):
+        rivals = [Jealous(), Jealous()]
+        transports = [started(reactor, one, rivals[0]), started(reactor, two, rivals[1])]
+        rivals[0].other, rivals[1].other = transports[1], transports[0]
+        one_peer.sendall(b"x")
+        two_peer.sendall(b"x")
+        reactor.settle()
+        assert sorted(rival.received for rival in rivals) == [b"", b"x"]
+        assert sorted(transport.fileno() >= 0 for transport in transports) == [False, True]
+        for transport in transports:
+            transport.detach()
+
+
 def test_other_descriptors_are_treated_as_ever(reactor: Turned) -> None:
     class Reader:
         def __init__(self, sock: socket.socket) -> None:

@@ -416,6 +416,7 @@ def test_detach_writes_what_is_queued() -> None:
         pair.reactor.until(pair.gone)
         assert pair.protocol.events == ["made"]
         assert producer.calls == ["pause"]
+        pair.reactor.advance(3600.0)
 
 
 def test_h9_detach_does_not_wait_for_ever() -> None:

@@ -110,6 +110,21 @@ def test_sigterm_takes_leave_of_kept_sessions(proxy: MakeProxy, mta: MakeMta) ->
     eventually(lambda: server.commands[0][-1] == "QUIT", "the kept session says QUIT")
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("reactor", ["epoll", "default"])
+def test_every_reactor_will_do(proxy: MakeProxy, mta: MakeMta, reactor: str, transport: str) -> None:
+    server, process = mta(), proxy(arguments=["--reactor", reactor])
+    process.simple([server.endpoint], service={"transport": transport})
+    process.start()
+    with Client(process.address()) as client:
+        client.begin().begin_data()
+        take_message(client, server)
+        assert client.code(b"QUIT") == 221
+        assert client.to_the_end() == []
+    process.stop()
+    assert process.events("internal_error") == []
+
+
 # --- what prevents a start ------------------------------------------------------------------------------------------
 
 
@@ -235,6 +250,37 @@ def test_a_reload_opens_the_log_anew(proxy: MakeProxy, mta: MakeMta, tmp_path: P
     process.signal(signal.SIGTERM)
     assert process.ended() == 0
     assert "stopped" in log.read_text()
+
+
+RESOLVER = """
+import socket, sys
+from pathlib import Path
+real = socket.getaddrinfo
+def getaddrinfo(host, *arguments, **options):
+    if host != "mta.test":
+        return real(host, *arguments, **options)
+    if Path({flag!r}).exists():
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+    return real("127.0.0.1", *arguments, **options)
+socket.getaddrinfo = getaddrinfo
+"""
+
+
+def test_s19_a_reload_while_no_name_can_be_looked_up(proxy: MakeProxy, mta: MakeMta, tmp_path: Path) -> None:
+    """The old addresses are better than none: a log rotation must not stop the mail."""
+    flag = tmp_path / "down"
+    (tmp_path / "sitecustomize.py").write_text(RESOLVER.format(flag=str(flag)))
+    server, process = mta(), proxy(environment={"PYTHONPATH": str(tmp_path)})
+    process.simple([f"mta.test:{server.endpoint.rpartition(':')[2]}"])
+    process.start()
+    flag.touch()
+    process.signal(signal.SIGHUP)
+    process.wait_for("backend_lookup_failed")
+    process.wait_for("reloaded")
+    with Client(process.address()) as client:
+        client.begin()
+        assert client.code(b"QUIT") == 221
+    process.stop()
 
 
 def test_a_unix_listener_comes_and_goes(proxy: MakeProxy, mta: MakeMta, tmp_path: Path) -> None:

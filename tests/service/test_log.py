@@ -86,7 +86,7 @@ def assert_nothing_shown(process: Process) -> None:
     text = process.text()
     for secret in (SECRET, base64.b64encode(b"user"), base64.b64encode(PASSWORD), PASSWORD, b"VXNlcm5hbWU6"):
         assert secret.decode() not in text
-    assert "internal_error" not in text
+    assert process.events("internal_error") == []
 
 
 def watched(process: Process, server: Mta) -> Client:
@@ -131,25 +131,27 @@ def test_h11_a_transcript_masks_an_exchange(proxy: MakeProxy, mta: MakeMta) -> N
     assert_nothing_shown(process)
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        pytest.param(b"AUTH LOGIN\r\n%s\x01", id="control character in the exchange"),
-        pytest.param(b"AUTH LOGIN\r\n%s\n", id="bare LF in the exchange"),
-        pytest.param(b"AUTH LOGIN\r\n" + b"x" * 13_000 + b"%s", id="over-long response"),
-        pytest.param(b"AUTH PLAIN %s\x01", id="control character"),
-        pytest.param(b" AUTH PLAIN %s", id="leading space"),
-        pytest.param(b"AUTH\tPLAIN %s", id="tab"),
-        pytest.param(b"AUTHPLAIN %s", id="no space"),
-    ],
-)
-def test_h11_a_transcript_masks_what_is_malformed(proxy: MakeProxy, mta: MakeMta, line: bytes) -> None:
+MALFORMED = {
+    "a control character in the exchange": b"AUTH LOGIN\r\n%s\x01",
+    "a bare LF in the exchange": b"AUTH LOGIN\r\n%s\n",
+    "an over-long response": b"AUTH LOGIN\r\n" + b"x" * 13_000 + b"%s",
+    "a control character": b"AUTH PLAIN %s\x01",
+    "a leading space": b" AUTH PLAIN %s",
+    "a tab": b"AUTH\tPLAIN %s",
+    "no space": b"AUTHPLAIN %s",
+}
+
+
+def test_h11_a_transcript_masks_what_is_malformed(proxy: MakeProxy, mta: MakeMta) -> None:
     server, process = mta(), proxy(arguments=["-v"])
-    with watched(process, server) as client:
-        for part in (line % SECRET).split(b"\r\n"):
-            client.send(part + b"\r\n")
-            assert client.reply()[:1] in b"35"
-    process.wait_for("session")
+    with watched(process, server) as first:
+        assert first.code(b"QUIT") == 221
+    for what, line in MALFORMED.items():
+        with Client(process.address()).begin() as client:
+            for part in (line % SECRET).split(b"\r\n"):
+                client.send(part + b"\r\n")
+                assert client.reply()[:1] in b"35", what
+    process.wait_for("session", 1 + len(MALFORMED))
     process.stop()
     assert_nothing_shown(process)
 

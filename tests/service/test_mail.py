@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import socket
+import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -192,6 +194,23 @@ def test_a_client_gone_in_mail_data_leaves_no_message(town: Town) -> None:
     town.process.wait_for("session", before + 1)
     eventually(lambda: town.plain.commands, "the server has seen it")
     assert town.plain.messages == []
+
+
+@pytest.mark.parametrize("place", ["eager", "lazy", "Unix"])
+@pytest.mark.parametrize(
+    "after", [b"", b"EHLO x\r\n", ENVELOPE, ENVELOPE + b"DATA\r\n", ENVELOPE + b"BDAT 100 LAST\r\nx"]
+)
+def test_s10_a_client_that_resets_ends_nothing_but_its_session(town: Town, place: str, after: bytes) -> None:
+    before = len(town.process.events("session"))
+    with town.client(place) as client:
+        client.send(after)
+        assert client.reply()[:3] == b"220"
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    town.process.wait_for("session", before + 1)
+    with town.client(place) as client:
+        client.begin()
+        assert client.code(b"QUIT") == 221
+    assert town.servers[place].messages == []
 
 
 def test_reuse_lends_one_backend_session_to_many_clients(town: Town) -> None:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from smtpproxy.session.actions import Action
-from smtpproxy.session.actions import Action
 from smtpproxy.session.backend import Backend
 from smtpproxy.session.frontend import State
 from smtpproxy.session.policy import ClientPolicy, Learned, Limits, RelayPolicy
@@ -77,9 +76,7 @@ class Setup:
             self.line, self.auth_line, self.burst_commands, self.burst_octets, self.recipients, self.size, self.errors
         )
         domains = None if self.domains is None else frozenset(self.domains)
-        return RelayPolicy(
-            HOSTNAME, limits, extensions, self.chunking, domains, self.eager, self.reuse, self.lockstep
-        )
+        return RelayPolicy(HOSTNAME, limits, extensions, self.chunking, domains, self.eager, self.reuse, self.lockstep)
 
     def client(self) -> ClientPolicy:
         return ClientPolicy(self.early, self.refusal, self.bare, self.pass_nul)

@@ -261,4 +261,3 @@ class Server:
         self._reset()
         if self._reply("end of data", reply):
             self.messages.append(message)
-

@@ -6,6 +6,8 @@ every kind, eagerly and lazily.
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -35,7 +37,7 @@ def mail(number: int) -> list[bytes]:
 def bdat(text: bytes, *cuts: int) -> list[bytes]:
     """Give a message as BDAT commands, cut at these places."""
     edges = [0, *cuts, len(text)]
-    pieces = [text[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    pieces = [text[start:end] for start, end in itertools.pairwise(edges)]
     last = len(pieces) - 1
     return [
         b"BDAT %d%s\r\n%s" % (len(piece), b" LAST" if index == last else b"", piece)
@@ -147,9 +149,7 @@ def test_s09_data_and_chunks_bring_the_same(keywords: tuple[str, ...]) -> None:
     begin = [b"EHLO client.example\r\n", *mail(1)]
     stuffed = TEXT.replace(b"\r\n.", b"\r\n..")
     ways = [[b"DATA\r\n", stuffed + b".\r\n"], bdat(TEXT), bdat(TEXT, *range(1, len(TEXT)))]
-    arrived = [
-        gist(hold(world(keywords, lazy=False), [*begin, *way, b"QUIT\r\n"], wait=True)[1]) for way in ways
-    ]
+    arrived = [gist(hold(world(keywords, lazy=False), [*begin, *way, b"QUIT\r\n"], wait=True)[1]) for way in ways]
     assert arrived[0][0][2] == TEXT
     assert arrived == arrived[:1] * len(ways)
 

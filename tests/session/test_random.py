@@ -25,7 +25,7 @@ from .server import FOREIGN, MARK
 from .test_paces import SERVERS
 from .world import World
 
-OUTCOMES = ("ok", "ok", "ok", "ok", "4xx", "5xx", "421", "close", "garbage", "surplus")
+OUTCOMES = (*["ok"] * 8, "4xx", "4xx", "5xx", "5xx", "421", "close", "garbage", "surplus")
 LINES = st.sampled_from(
     [
         b"Subject: hello\r\n",
@@ -64,6 +64,8 @@ LINES_OF_COMMANDS = st.sampled_from(
         ("bad", b""),
     ]
 )
+LATE = {"drain": "shut_down", "end": "end_now", "late": "client_timed_out", "later": "backend_timed_out"}
+MOSTLY = st.sampled_from([True, True, True, False])
 ENVELOPE = [("MAIL", b"MAIL FROM:<a@client.example>"), ("RCPT", b"RCPT TO:<b@example.org>")]
 
 
@@ -86,8 +88,11 @@ class Sessions(RuleBasedStateMachine):
         reuse=st.booleans(),
         tight=st.booleans(),
         learned=st.booleans(),
+        polite=st.booleans(),
     )
-    def begin(self, *, keywords: tuple[str, ...], eager: bool, reuse: bool, tight: bool, learned: bool) -> None:
+    def begin(
+        self, *, keywords: tuple[str, ...], eager: bool, reuse: bool, tight: bool, learned: bool, polite: bool
+    ) -> None:
         keywords = ("SIZE 1000", "8BITMIME", "AUTH LOGIN PLAIN", *keywords)
         setup = Setup(
             eager=eager,
@@ -101,15 +106,21 @@ class Sessions(RuleBasedStateMachine):
             burst_octets=80 if tight else 262144,
         )
         self.world = World(setup, keywords, plan=self.plan, guards_domains=True)
-        self.arrive()
+        self.arrive(polite=polite)
 
     def plan(self, _kind: str, _line: bytes) -> str:
         return self.outcomes.pop(0) if self.outcomes else "ok"
 
-    def arrive(self) -> None:
+    def arrive(self, *, polite: bool) -> None:
         self.client = Client()
         self.heard = 0
         self.world.connect()
+        if polite:
+            self.world.wait()
+            self.world.run()
+        if not self.world.closed:
+            self.client.says("EHLO")
+            self.world.send(b"EHLO client.example\r\n")
 
     def packets(self, data: st.DataObject, octets: bytes) -> None:
         """Send octets in packets of any size."""
@@ -128,7 +139,7 @@ class Sessions(RuleBasedStateMachine):
         """Whether the client is in the middle of something, and there to go on with it."""
         return self.client.awaits in what and not (self.world.closed or self.world.half_closed)
 
-    # --- the client ----------------------------------------------------------------------------------------------------
+    # --- the client --------------------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.free)
     @rule(data=st.data(), commands=st.lists(LINES_OF_COMMANDS, min_size=1, max_size=6))
@@ -141,7 +152,7 @@ class Sessions(RuleBasedStateMachine):
         self.packets(data, b"".join(line + b"\r\n" for _, line in commands) + behind)
 
     @precondition(lambda self: self.free)
-    @rule(data=st.data(), text=TEXTS, envelope=st.booleans(), more=st.lists(LINES_OF_COMMANDS, max_size=2))
+    @rule(data=st.data(), text=TEXTS, envelope=MOSTLY, more=st.lists(LINES_OF_COMMANDS, max_size=2))
     def chunks(self, data: st.DataObject, text: bytes, *, envelope: bool, more: list[tuple[str, bytes]]) -> None:
         burst = b""
         if envelope:
@@ -159,17 +170,27 @@ class Sessions(RuleBasedStateMachine):
             self.client.says(kind)
             burst += line + b"\r\n"
         self.packets(data, burst)
+        if data.draw(MOSTLY):
+            self.world.run()
 
     @precondition(lambda self: self.free)
-    @rule(data=st.data(), text=TEXTS, commands=st.lists(LINES_OF_COMMANDS, max_size=2), envelope=st.booleans())
+    @rule(data=st.data(), text=TEXTS, commands=st.lists(LINES_OF_COMMANDS, max_size=1), envelope=MOSTLY)
     def data(self, data: st.DataObject, text: bytes, commands: list[tuple[str, bytes]], *, envelope: bool) -> None:
         for kind, _ in (commands := commands + ENVELOPE * envelope):
             self.client.says(kind)
         self.client.says("DATA", text)
         self.packets(data, b"".join(line + b"\r\n" for _, line in commands) + b"DATA\r\n")
+        if data.draw(MOSTLY):
+            self.world.run()
+            self.replies_are_in_order()
+            if self.at("may send data"):
+                self.message(data, [])
 
     @precondition(lambda self: self.at("may send data"))
     @rule(data=st.data(), more=st.lists(LINES_OF_COMMANDS, max_size=2))
+    def send_message(self, data: st.DataObject, more: list[tuple[str, bytes]]) -> None:
+        self.message(data, more)
+
     def message(self, data: st.DataObject, more: list[tuple[str, bytes]]) -> None:
         client = self.client
         text, client.awaits = client.text, ""
@@ -216,8 +237,6 @@ class Sessions(RuleBasedStateMachine):
         self.client.violated = True
         self.packets(data, b"QUIT\r\nNOOP\r\n")
 
-    @precondition(lambda self: not self.world.closed and not self.world.half_closed)
-    @rule(gently=st.booleans())
     def leave(self, *, gently: bool) -> None:
         if self.world.closed:
             return
@@ -234,12 +253,12 @@ class Sessions(RuleBasedStateMachine):
         self.world.tick()
 
     @precondition(lambda self: self.world.closed)
-    @rule()
-    def next_client(self) -> None:
+    @rule(polite=st.booleans())
+    def next_client(self, *, polite: bool) -> None:
         self.check_the_end()
-        self.arrive()
+        self.arrive(polite=polite)
 
-    # --- the servers -----------------------------------------------------------------------------------------------------
+    # --- the servers -------------------------------------------------------------------------------------------------
 
     @rule(outcomes=st.lists(st.sampled_from(OUTCOMES), max_size=4))
     def moods(self, outcomes: list[str]) -> None:
@@ -255,26 +274,22 @@ class Sessions(RuleBasedStateMachine):
     def deliver_all(self) -> None:
         self.world.run()
 
-    @precondition(lambda self: self.world.server is not None and not self.world.closed)
-    @rule(how=st.sampled_from([b"421 4.3.2 Bye\r\n", b"250 2.0.0 Unasked\r\n", b"garbage\r\n", b"5", b""]))
-    def server_fails(self, how: bytes) -> None:
-        self.world.fail(how)
-
-    # --- our own side --------------------------------------------------------------------------------------------------
+    # --- disasters ---------------------------------------------------------------------------------------------------
 
     @precondition(lambda self: not self.world.closed)
-    @rule(now=st.booleans())
-    def shut_down(self, *, now: bool) -> None:
+    @rule(data=st.data())
+    def disaster(self, data: st.DataObject) -> None:
+        """Something that ends most sessions; so it must not happen too often."""
         relay = self.world.owner.relay
-        self.world.tell(relay.end_now if now else relay.shut_down)
+        what = data.draw(st.sampled_from([*[""] * 8, "leave", "half-close", "fail", "drain", "end", "late", "later"]))
+        if what == "leave" or (what == "half-close" and not self.world.half_closed):
+            self.leave(gently=what == "half-close")
+        elif what == "fail" and self.world.server is not None:
+            self.world.fail(data.draw(st.sampled_from([b"421 Bye\r\n", b"250 Unasked\r\n", b"garbage\r\n", b"5", b""])))
+        elif what in LATE:
+            self.world.tell(getattr(relay, LATE[what]))
 
-    @precondition(lambda self: not self.world.closed)
-    @rule(whose=st.booleans())
-    def time_out(self, *, whose: bool) -> None:
-        relay = self.world.owner.relay
-        self.world.tell(relay.client_timed_out if whose else relay.backend_timed_out)
-
-    # --- what must hold ------------------------------------------------------------------------------------------------
+    # --- what must hold ----------------------------------------------------------------------------------------------
 
     @invariant()
     def replies_are_in_order(self) -> None:

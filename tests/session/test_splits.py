@@ -1,9 +1,11 @@
-"""Packets arrive in any pieces: what comes of them is the same, whole or cut, on both sides (rules S3, S11, H1, H3, H8).
+"""Packets arrive in any pieces: what comes of them is the same, whole or cut, on both sides (rules S3, S11, H1, H3).
 
-The dialogues are the recorded conversations.  A dialogue that is about what arrives in one packet says so (``set: whole``).
+The dialogues are the recorded conversations.  One that is about what arrives in a single packet says so (``set: whole``).
 """
 
 from __future__ import annotations
+
+import itertools
 
 import pytest
 from hypothesis import given, settings
@@ -67,7 +69,7 @@ def test_any_cuts_of_all_packets_give_the_same(data: st.DataObject) -> None:
         if step.event in CUT and len(step.octets) > 1:
             cuts = data.draw(st.lists(st.integers(1, len(step.octets) - 1), unique=True, max_size=8).map(sorted))
             edges = [0, *cuts, len(step.octets)]
-            pieces[number] = [step.octets[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+            pieces[number] = [step.octets[start:end] for start, end in itertools.pairwise(edges)]
     assert total(dialogue, pieces) == total(dialogue, {})
 
 

@@ -1,4 +1,4 @@
-"""A client, a relay and its servers, joined: what the relay says arrives, and what is said to it waits to be delivered."""
+"""A client, a relay and its servers, joined: what the relay says arrives, what is said to it waits for delivery."""
 
 from __future__ import annotations
 
