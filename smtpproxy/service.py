@@ -189,11 +189,12 @@ class ProxyService(Service):
         generation = Generation(config, self._reactor, journal, log)
         self._config = config
         self._swap_ports(config, generation, opened)
+        before = self._generations[-1] if self._generations else None
         for old in self._generations:
             old.retire()
         self._generations = [old for old in self._generations if old.alive]
         self._generations.append(generation)
-        generation.start()
+        generation.start(before)
 
     def _swap_ports(self, config: Config, generation: Generation, opened: dict[Endpoint, socket.socket]) -> None:
         lean = config.service.transport == "lean"
@@ -261,15 +262,21 @@ class Generation:
             if servers.has_names
         ]
 
-    def start(self) -> None:
-        """Look names up, begin to watch the time."""
+    def start(self, before: Generation | None) -> None:
+        """Look names up, begin to watch the time.
+
+        At the start of the service that may take its time.  After a reload nobody must wait for it: what the generation
+        ``before`` knew is good until the look-up has come back.
+        """
         for name, servers in self._servers.items():
-            self._tell(name, servers.resolve())
+            if before is not None and name in before._servers:  # noqa: SLF001  # of this class
+                servers.adopt(before._servers[name])  # noqa: SLF001
+            self._tell(name, servers.resolve(names=before is None))
         for pool in self.pools.values():
             pool.watch(self.sweep)
         for call, interval in self._lookups:
             call.clock = self._reactor
-            call.start(interval, now=False)
+            call.start(interval, now=before is not None)
         self.sweep.start()
 
     def retire(self) -> None:

@@ -71,6 +71,7 @@ class Context:
         self.waits = _waits(settings, pool)
         prior_offer = settings.early_pipelining.prior_offer
         self.offers = None if prior_offer is None else Offers(prior_offer, clock)
+        self._told: set[bytes] = set()
         self._per_client: dict[bytes | str, int] = {}
         self._network = lru_cache(_CLIENTS_REMEMBERED)(self._network_of)
         self._policy_for = lru_cache(_CLIENTS_REMEMBERED)(self._client_policy)
@@ -125,8 +126,10 @@ class Context:
 
     def learn(self, learned: Learned) -> None:
         """Keep what a backend said of itself, for sessions that begin without it (rule S18)."""
-        if self.learned is None or self.learned.extensions is not learned.extensions:
-            self.journal.extensions_dropped(self.settings.name, learned.extensions.dropped)
+        new = [keyword for keyword in learned.extensions.dropped if keyword not in self._told]
+        if new:
+            self._told.update(new)
+            self.journal.extensions_dropped(self.settings.name, new)
         self.learned = learned
 
     def _network_of(self, address: str) -> bytes | str:

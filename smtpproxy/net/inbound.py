@@ -219,11 +219,12 @@ class InboundSession:
     def stop_holding(self) -> None:
         """Write the replies that still wait for the rest of their group (rule S4)."""
         self._held = False
-        if not self.relay.over:
-            replies = self.relay.take_replies(hold=False)
-            if replies and self.transport is not None:
-                self.transport.write(replies)
-            self._settle()
+        self._tell(self._write_held)
+
+    def _write_held(self) -> None:
+        replies = self.relay.take_replies(hold=False)
+        if replies and self.transport is not None:
+            self.transport.write(replies)
 
     # --- the service -------------------------------------------------------------------------------------------------
 
@@ -379,7 +380,7 @@ class InboundSession:
         transport = self.transport
         if transport is None:
             return
-        if self.relay.reason in _CLEAN_ENDS:
+        if self.relay.reason in _CLEAN_ENDS and (self.relay.eof or not _has_input(transport)):
             part(transport)
             return
         context = self.context
@@ -423,6 +424,11 @@ class InboundSession:
         if not self._paused and self.transport is not None:
             self._client_since = self.context.clock()
             self.transport.resumeProducing()
+
+
+def _has_input(transport: Any) -> bool:
+    """Say whether something of the client waits to be read; a close would be a reset, and replies lost."""
+    return isinstance(transport, LeanTransport) and not transport.is_quiet()
 
 
 _ACTIONS: Final[dict[Action, Callable[[InboundSession], None]]] = {

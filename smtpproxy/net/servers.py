@@ -35,13 +35,21 @@ class Servers:
         self._found: dict[Endpoint, list[Server]] = {e: [] for e in self._endpoints}
         self._all: list[Server] = []
 
-    def resolve(self) -> list[str]:
+    def adopt(self, known: Servers) -> None:
+        """Begin with the addresses that another object has found for the same endpoints."""
+        for endpoint in self._endpoints:
+            self._found[endpoint] = known._found.get(endpoint, [])  # of this class
+        self._all = [server for endpoint in self._endpoints for server in self._found[endpoint]]
+
+    def resolve(self, *, names: bool = True) -> list[str]:
         """Look every name up, which may block; give a message for each that could not be.
 
-        A server whose look-up fails keeps the addresses it had.
+        A server whose look-up fails keeps the addresses it had.  Without ``names`` only addresses are read, at once.
         """
         problems: list[str] = []
         for endpoint in self._endpoints:
+            if not names and _is_name(endpoint):
+                continue
             try:
                 self._found[endpoint] = _servers(endpoint, self._found[endpoint])
             except OSError as problem:
@@ -52,7 +60,7 @@ class Servers:
     @property
     def has_names(self) -> bool:
         """Whether an address can change, so that it must be looked up again."""
-        return any(e.kind == "tcp" and not _is_literal(e.host) for e in self._endpoints)
+        return any(_is_name(endpoint) for endpoint in self._endpoints)
 
     def next(self, tried: list[Server]) -> Server | None:
         """Give the server to try after those in ``tried``, the resting ones last; None when all have been."""
@@ -86,6 +94,10 @@ def _servers(endpoint: Endpoint, known: list[Server]) -> list[Server]:
         if server not in servers:
             servers.append(server)
     return servers
+
+
+def _is_name(endpoint: Endpoint) -> bool:
+    return endpoint.kind == "tcp" and not _is_literal(endpoint.host)
 
 
 def _is_literal(host: str) -> bool:

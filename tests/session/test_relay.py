@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from smtpproxy.session.backend import Backend
+from smtpproxy.session.pipeline import Slot
 from smtpproxy.session.relay import Relay
 from smtpproxy.smtp.commands import BDAT, DATA, Wait
 
@@ -383,6 +385,45 @@ def test_h11_no_secrets_in_a_transcript(packets: list[bytes]) -> None:
 def test_h11_a_commands_line_is_shown_as_it_is_where_there_is_no_secret() -> None:
     lines = transcript("h01-bare-line-endings-in-commands")
     assert ("C:", b"MAIL FROM:<a\0@client.example>\r\n") in lines
+
+
+# --- the end ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["s17-quit-alone", "s10-client-vanishes-in-the-middle-of-mail-data", "h08-unasked-421"]
+)
+def test_events_that_come_too_late_change_nothing(name: str) -> None:
+    """What happens to connections that are being closed is nobody's business, in whatever order it is told."""
+    relay = played(name)
+    reason = relay.reason
+    assert relay.over
+    kept = Backend(lockstep=False)
+    for event in (
+        lambda: relay.client_received(EHLO, 0.0),
+        lambda: relay.client_quiet(0.0),
+        lambda: relay.client_eof(0.0),
+        lambda: relay.client_lost("reset"),
+        relay.client_timed_out,
+        lambda: relay.backend_received(b"250 2.0.0 Late\r\n", 0.0),
+        lambda: relay.backend_borrowed(kept),
+        lambda: relay.backend_lost("reset"),
+        lambda: relay.backend_failed("no server"),
+        relay.backend_timed_out,
+        relay.shut_down,
+        relay.end_now,
+        relay.internal_error,
+    ):
+        event()
+        assert (relay.take_replies(), relay.backend_out, relay.actions) == (b"", [], [])
+    assert relay.over
+    assert relay.reason == reason
+
+
+def test_what_a_debugger_shows() -> None:
+    slot = Slot(DATA, b"DATA\r\n")
+    assert repr(slot) == "Slot(b'DATA', b'')"
+    assert repr(DATA) == "<DATA>"
 
 
 # --- keeping sessions (S18) ------------------------------------------------------------------------------------------
