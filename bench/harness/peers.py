@@ -177,7 +177,9 @@ class SmtpProxy(Peer):
 
     adapts = True
 
-    def __init__(self, key: str, label: str, *, connect: str, reuse: str, transport: str = "lean", log: bool = False) -> None:
+    def __init__(
+        self, key: str, label: str, *, connect: str, reuse: str, transport: str = "lean", log: bool = False
+    ) -> None:
         """`connect`, `reuse` and `transport` are the settings of these names; `log` writes a line per session."""
         self.key = key
         self.label = label
