@@ -54,11 +54,13 @@ _WITHOUT_CHUNKING: Final = frozenset({QUIT, BDAT})
 class ChunkSlot(Slot):
     """The slot of a BDAT command, with the octets of its chunk that have come and not gone on yet (RFC 3030, 2)."""
 
-    __slots__ = ("last", "left", "pieces", "refusal", "sent", "size")
+    __slots__ = ("binary", "last", "left", "pieces", "refusal", "sent", "size")
 
     def __init__(self, line: bytes, size: int, *, last: bool) -> None:
         super().__init__(BDAT, line)
         self.size = size
+        self.binary = False
+        """Whether it belongs to a message that only BDAT can carry."""
         self.left = size
         """Octets that the client has still to send."""
         self.last = last

@@ -32,6 +32,7 @@ from smtpproxy.smtp.commands import (
     is_tls,
     parse_chunk_size,
 )
+from smtpproxy.smtp.extensions import BINARYMIME, extensions_used
 from smtpproxy.smtp.paths import POSTMASTER, parameters, recipient_domain
 
 from . import ending
@@ -86,6 +87,8 @@ def _mail(relay: Relay, command: Slot) -> None:
     if not relay.envelope or (relay.transaction is None and not relay.pipeline.slots):
         relay.new_message()
     relay.envelope = True
+    if b"=" in command.raw:
+        relay.binary = BINARYMIME in extensions_used(parameters(command.argument))
     size = relay.policy.limits.message_size
     if size is not None and _declared_size(command.argument) > size:
         relay.refuse(MAIL, b"552 5.3.4 Message too big\r\n")
@@ -128,6 +131,7 @@ def _bdat(relay: Relay, command: Slot) -> None:
     slot = ChunkSlot(b"BDAT %d LAST\r\n" % size if last else b"BDAT %d\r\n" % size, size, last=last)
     relay.pipeline.slots.append(slot)
     relay.chunk_octets += size
+    slot.binary = relay.binary
     slot.refusal = _chunk_refusal(relay)
     if slot.refusal:
         relay.errors += 1

@@ -259,7 +259,7 @@ def _begin_chunks(relay: Relay, backend: Backend, slot: ChunkSlot) -> bool:
         _unqueue(backend, slot)
         refuse_chunk(relay, slot, b"503 5.5.1 The message has failed, RSET first\r\n")
         return True
-    if relay.transaction is not None and b"BINARYMIME" in relay.transaction.mail.upper():
+    if slot.binary:
         # Never offered here, and what DATA would make of it is another message (rule S11).
         _unqueue(backend, slot)
         refuse_chunk(relay, slot, b"554 5.6.1 Binary message not possible here\r\n")

@@ -58,6 +58,7 @@ class Relay:
         "backend",
         "backend_fault",
         "backend_out",
+        "binary",
         "chunk",
         "chunk_octets",
         "client",
@@ -164,6 +165,8 @@ class Relay:
         """Transactions that have ended and were not fetched by the owner."""
         self.envelope = False
         """Whether a transaction may be open at the point up to which the client has been read."""
+        self.binary = False
+        """Whether its MAIL says BODY=BINARYMIME (RFC 3030, 3)."""
         self.recipients_asked = 0
         self.reader: MailDataReader | None = None
         self.stuffer: ChunkStuffer | None = None
@@ -383,7 +386,7 @@ class Relay:
 
     def new_message(self) -> None:
         """Count anew: at this point of the client's input no transaction can be open."""
-        self.envelope = False
+        self.envelope = self.binary = False
         self.recipients_asked = 0
         self.chunk_octets = 0
         self.message_failed = False
@@ -521,7 +524,7 @@ class Relay:
         if self.errors >= self.policy.limits.errors:
             reply = self.text(b"421 4.7.0", b"Too many errors, closing connection")
             ending.end(self, verb, reply, "too many errors")
-        elif self.draining and self.at_rest:
+        elif self.draining and not self.envelope and verb is not QUIT and verb is not AUTH_RESPONSE:
             ending.end(self, verb, self.going_down(), "shutdown")
         else:
             COMMANDS[verb](self, command)

@@ -5,6 +5,7 @@ generator.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import subprocess
 from collections import Counter
@@ -37,16 +38,9 @@ def smtp_sink(*options: str) -> Iterator[Sink]:
     with open_folder("sink") as folder:
         folder.chmod(0o777)  # as root it wants to change to another user, who writes the dump
         port = free_port()
-        command = [
-            str(program("smtp-sink")),
-            "-u",
-            "nobody",
-            "-D",
-            str(folder / "dump"),
-            *options,
-            f"127.0.0.1:{port}",
-            "1000",
-        ]
+        user = ["-u", "nobody"] if os.geteuid() == 0 else []
+        command = [str(program("smtp-sink")), *user, "-D", str(folder / "dump"), *options]
+        command += [f"127.0.0.1:{port}", "1000"]
         process = Process(command, folder / "sink.log")
         try:
             process.wait_listening(port)

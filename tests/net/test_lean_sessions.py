@@ -386,6 +386,23 @@ def test_s13_a_client_that_half_closes_behind_quit_reads_everything(street: Make
     assert [line[:3] for line in read if line[3:4] == b" "] == [b"220", b"250", b"250", b"250", b"250", b"221"]
 
 
+def test_what_a_client_sends_behind_quit_does_not_cost_it_the_last_replies(street: Make) -> None:
+    """Closing with unread input would reset the connection: a lost 250 is a message sent twice."""
+    here = street()
+    client, server = here.in_mail_data()
+    client.send_all(b"text\r\n.\r\nQUIT\r\n")
+    assert server.message() == b"text\r\n.\r\n"
+    (unread,) = [each for each in here.reactor.readers if is_with(each, client)]
+    here.reactor.removeReader(unread)
+    client.sock.sendall(b"\r\n" * 10)
+    server.sock.sendall(b"250 taken\r\n221 bye\r\n")
+    here.reactor.until(lambda: here.journal.sessions)
+    client.sock.sendall(b"\r\n" * 10)
+    here.reactor.addReader(unread)
+    here.reactor.settle()
+    assert client.to_the_end().startswith(b"250 taken\r\n221 ")
+
+
 def test_s10_a_client_that_resets_in_mail_data_resets_the_backend(street: Make) -> None:
     here = street()
     client, server = here.in_mail_data()

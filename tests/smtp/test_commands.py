@@ -182,7 +182,7 @@ def test_s9_a_malformed_count_is_none(argument: bytes) -> None:
     assert parse_chunk_size(argument) is None
 
 
-@pytest.mark.parametrize("count", [2**32, 2**32 + 5, 2**63, 2**64 + 1])
+@pytest.mark.parametrize("count", [2**31, 2**32, 2**32 + 5, 2**63, 2**64 + 1])
 def test_s9_a_count_that_overflows_at_some_server_is_absurd(count: int) -> None:
     """Where the backend keeps it in 32 bits, the rest of the chunk would run there as commands (S14)."""
     assert parse_chunk_size(b"%d LAST" % count) is None
