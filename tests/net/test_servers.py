@@ -159,6 +159,23 @@ def test_a_look_up_that_finds_others_takes_them(resolver: Resolver) -> None:
     assert order(servers) == ["192.0.2.9:25", "192.0.2.8:25"]
 
 
+def test_s19_what_was_found_before_is_good_until_the_next_look_up(resolver: Resolver) -> None:
+    """After a reload: names and rests are taken over, addresses that are written out are there at once."""
+    resolver.names["mx.example.org"] = ["192.0.2.7", "192.0.2.8"]
+    before, _ = made("mx.example.org:25", "192.0.2.1:25")
+    before.resolve()
+    first = before.next([])
+    assert first is not None
+    before.failed(first)
+    del resolver.names["mx.example.org"]
+    after, _ = made("192.0.2.2:25", "mx.example.org:25", "unknown.example.org:25")
+    after.adopt(before)
+    assert after.resolve(names=False) == []
+    assert order(after) == ["192.0.2.2:25", "192.0.2.8:25", "192.0.2.7:25"]
+    assert len(after.resolve()) == 2
+    assert order(after) == ["192.0.2.2:25", "192.0.2.8:25", "192.0.2.7:25"]
+
+
 def test_s19_a_server_rests_on_over_a_look_up(resolver: Resolver) -> None:
     resolver.names["mx.example.org"] = ["192.0.2.7", "192.0.2.8"]
     servers, _ = made("mx.example.org:25")

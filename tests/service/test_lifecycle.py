@@ -86,6 +86,22 @@ def test_s15_the_drain_has_its_limit(proxy: MakeProxy, mta: MakeMta, transport: 
     assert transaction["reply"].startswith("421")
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_second_sigterm_ends_the_waiting(proxy: MakeProxy, mta: MakeMta, transport: str) -> None:
+    process = proxy()
+    process.simple([mta().endpoint], service={"transport": transport}, timeouts={"close": "500 ms"})
+    process.start()
+    with Client(process.address()) as client:
+        client.begin().begin_data()
+        process.signal(signal.SIGTERM)
+        process.wait_for("stopping")
+        assert client.send_what_fits(b"half of it\r\n") == 12
+        process.signal(signal.SIGTERM)
+        assert [reply[:3] for reply in client.to_the_end()] == [b"421"]
+    assert process.ended() == 0
+    assert process.events()[-1]["event"] == "stopped"
+
+
 def test_sigterm_with_nobody_there(proxy: MakeProxy, mta: MakeMta) -> None:
     process = proxy()
     process.simple([mta().endpoint])
@@ -280,6 +296,22 @@ def test_s19_a_reload_while_no_name_can_be_looked_up(proxy: MakeProxy, mta: Make
     with Client(process.address()) as client:
         client.begin()
         assert client.code(b"QUIT") == 221
+    process.stop()
+
+
+def test_a_reload_brings_a_server_with_a_name(proxy: MakeProxy, mta: MakeMta) -> None:
+    first, second, process = mta(), mta(greeting=b"220 second.example ESMTP\r\n"), proxy()
+    process.simple([first.endpoint])
+    process.start()
+    process.simple([f"localhost:{second.endpoint.rpartition(':')[2]}"])
+    process.signal(signal.SIGHUP)
+    process.wait_for("reloaded")
+
+    def served() -> bool:
+        with Client(process.address()) as client:
+            return client.reply().startswith(b"220 second.example")
+
+    eventually(served, "the new server is used as soon as its name is looked up")
     process.stop()
 
 
