@@ -277,7 +277,8 @@ class Relay(RelayState):
             if self.eof and not no_room:
                 ending.no_more_input(self)
             self._advance_backend()
-            if not frontend.waiting or not (frontend.state is not state or (no_room and self._has_room())):
+            moved = frontend.state is not state or (no_room and self._has_room())
+            if not (moved and (frontend.waiting or self.eof)):
                 break
         self.stuffed = (no_room and not self._has_room()) or frontend.waiting >= self.policy.limits.burst_octets
 

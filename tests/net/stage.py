@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from smtpproxy.config import Backend, Endpoint, Listener
 from smtpproxy.net.context import Context
-from smtpproxy.net.leg import BackendLeg, Unreached
+from smtpproxy.net.leg import NOBODY, BackendLeg, Unreached, part
 from smtpproxy.net.listener import session_for
 from smtpproxy.net.pool import Pool
 from smtpproxy.net.servers import Server, Servers
@@ -162,8 +162,10 @@ class FakeDialler:
         return leg
 
     def connect(self, leg: BackendLeg) -> None:
-        """Let a connection come about."""
+        """Let a connection come about; it is closed where nobody wants it any more, as the true one does."""
         leg.makeConnection(FakeTransport(self._reactor))
+        if leg.owner is NOBODY:
+            part(leg.transport)
 
 
 class Client:

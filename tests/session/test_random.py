@@ -19,6 +19,8 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from smtpproxy.smtp.lineendings import BarePolicy
+
 from .client import Client
 from .owner import Setup
 from .server import FOREIGN, MARK
@@ -38,6 +40,7 @@ LINES = st.sampled_from(
         b"QUIT %s\r\n" % MARK,
         b"bare\nLF %s\n.\nRCPT TO:<%s@foreign.example>\n" % (MARK, MARK),
         b"bare\rCR\r.\r\r\n",
+        b"NUL \0\r\n",
         b"no end %s" % MARK,
     ]
 )
@@ -50,6 +53,7 @@ LINES_OF_COMMANDS = st.sampled_from(
         ("HELO", b"HELO client.example"),
         ("MAIL", b"MAIL FROM:<a@client.example>"),
         ("MAIL", b"MAIL FROM:<a@client.example> SIZE=10 BODY=8BITMIME"),
+        ("MAIL", b"MAIL FROM:<a@client.example> RET=HDRS"),
         ("RCPT", b"RCPT TO:<b@example.org>"),
         ("RCPT", b"RCPT TO:<c@example.org>"),
         ("RCPT", b"RCPT TO:<b" + FOREIGN + b">"),
@@ -88,18 +92,34 @@ class Sessions(RuleBasedStateMachine):
         reuse=st.booleans(),
         tight=st.booleans(),
         learned=st.booleans(),
+        limited=st.booleans(),
+        bare=st.sampled_from(BarePolicy),
         polite=st.booleans(),
     )
     def begin(
-        self, *, keywords: tuple[str, ...], eager: bool, reuse: bool, tight: bool, learned: bool, polite: bool
+        self,
+        *,
+        keywords: tuple[str, ...],
+        eager: bool,
+        reuse: bool,
+        tight: bool,
+        learned: bool,
+        limited: bool,
+        bare: BarePolicy,
+        polite: bool,
     ) -> None:
         keywords = ("SIZE 1000", "8BITMIME", "AUTH LOGIN PLAIN", *keywords)
         setup = Setup(
             eager=eager,
             reuse=reuse,
-            learned=keywords if learned else None,
+            # More than the server really has.
+            learned=("DSN", "CHUNKING", *keywords) if learned else None,
             domains=("example.org",),
-            errors=1000,
+            bare=bare,
+            pass_nul=limited,
+            size=60 if limited else None,
+            recipients=2 if limited else 1000,
+            errors=8 if limited else 1000,
             line=64 if tight else 4096,
             auth_line=64 if tight else 12288,
             burst_commands=3 if tight else 1000,
@@ -285,7 +305,7 @@ class Sessions(RuleBasedStateMachine):
         if what == "leave" or (what == "half-close" and not self.world.half_closed):
             self.leave(gently=what == "half-close")
         elif what == "fail" and self.world.server is not None:
-            self.world.fail(data.draw(st.sampled_from([b"421 Bye\r\n", b"250 Unasked\r\n", b"garbage\r\n", b"5", b""])))
+            self.world.fail(data.draw(st.sampled_from([b"421 Bye\r\n", b"450 Unasked\r\n", b"garbage\r\n", b"5", b""])))
         elif what in LATE:
             self.world.tell(getattr(relay, LATE[what]))
 
@@ -308,7 +328,7 @@ class Sessions(RuleBasedStateMachine):
         for text, line in client.taken:
             assert line in accepted, f"S10: {line!r} was said by no server"
             message = accepted[line]
-            assert message.text in (text, normal(text)), "S9, S11: another message"
+            assert message.text in (text, text + b"\r\n", normal(text)), "S9, S11: another message"
         assert len({line for _, line in client.taken}) == len(client.taken), "S10: one verdict for two messages"
 
     def teardown(self) -> None:
