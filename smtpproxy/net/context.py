@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .sweep import Sweep
 
 _CLIENTS_REMEMBERED = 4096
+_KEYWORDS_TOLD = 256
 _session_numbers = itertools.count(1)
 
 
@@ -127,7 +128,7 @@ class Context:
     def learn(self, learned: Learned) -> None:
         """Keep what a backend said of itself, for sessions that begin without it (rule S18)."""
         new = [keyword for keyword in learned.extensions.dropped if keyword not in self._told]
-        if new:
+        if new and len(self._told) < _KEYWORDS_TOLD:
             self._told.update(new)
             self.journal.extensions_dropped(self.settings.name, new)
         self.learned = learned

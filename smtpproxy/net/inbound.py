@@ -275,6 +275,8 @@ class InboundSession:
 
     def _act(self) -> None:
         relay = self.relay
+        if relay.once_only:
+            self.context.pool.once_only = True
         while relay.actions:
             actions, relay.actions = relay.actions, []
             for action in actions:
@@ -362,8 +364,6 @@ class InboundSession:
         relay = self.relay
         if relay.learned is not None and relay.learned is not context.learned:
             context.learn(relay.learned)
-        if relay.once_only:
-            context.pool.once_only = True
         self._dismiss()
         context.journal.session_ended(self)
         self._part()

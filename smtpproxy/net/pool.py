@@ -44,6 +44,8 @@ class Pool:
 
     def borrow(self, owner: LegOwner) -> BackendLeg | None:
         """Lend a kept session that is still good, the one used last; None if there is none."""
+        if self.once_only:
+            self._leave_all()
         while self._kept:
             leg = self._kept.pop()
             if leg.quiet:
@@ -102,6 +104,9 @@ class Pool:
     def close(self) -> None:
         """Keep no session any more."""
         self._closed = True
+        self._leave_all()
+
+    def _leave_all(self) -> None:
         for leg in self._kept:
             self.leave(leg)
         self._kept.clear()

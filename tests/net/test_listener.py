@@ -280,6 +280,12 @@ def test_a_stopped_port_accepts_no_more(door: Door) -> None:
         socket.create_connection(address, 5)
 
 
+def test_a_port_that_the_reactor_gives_up_is_closed(door: Door) -> None:
+    door.port.connectionLost(None)
+    assert door.port not in door.stage.reactor.readers
+    assert door.port.fileno() == -1
+
+
 class Refusing(socket.socket):
     """A listening socket whose kernel has a reason."""
 

@@ -14,7 +14,7 @@ from smtpproxy.net.transport import LeanTransport
 from smtpproxy.session.backend import Backend, Event
 
 from .fakes import FakeReactor, reset, tcp_pair
-from .stage import FakeDialler, FakeTransport, Stage, backend
+from .stage import EHLO_REPLY, FakeDialler, FakeTransport, Stage, backend
 
 REUSE = {"idle": 30.0, "uses": 3, "sessions": 2}
 
@@ -280,6 +280,23 @@ def test_s18_the_next_client_gets_the_kept_session(stage: Callable[..., Stage]) 
     assert second.session.reused
     second.send(b"EHLO other.example\r\n")
     assert play.asked() == b"EHLO other.example\r\n", "the backend learns the new client's name"
+
+
+def test_s18_a_backend_that_takes_ehlo_once_is_found_out(stage: Callable[..., Stage]) -> None:
+    play = stage(backend={"reuse": REUSE})
+    play.ready(lines=b"NOOP\r\n").send(b"QUIT\r\n")
+    second = play.client()
+    second.send(b"EHLO other.example\r\n")
+    play.answer(b"503 already identified\r\n")
+    assert len(play.dialler.legs) == 2
+    play.answer(b"220 mx.example.org ESMTP\r\n")
+    assert play.asked() == b"EHLO other.example\r\n"
+    play.answer(EHLO_REPLY)
+    assert b"\r\n250-8BITMIME\r\n" in second.take()
+    second.send(b"QUIT\r\n")
+    third = play.client()
+    assert not third.session.reused
+    assert len(play.dialler.legs) == 3
 
 
 def test_h9_s18_a_client_that_did_not_read_leaves_no_deaf_session_behind(stage: Callable[..., Stage]) -> None:

@@ -227,12 +227,16 @@ def test_a_bad_configuration_changes_nothing(proxy: MakeProxy, mta: MakeMta) -> 
         assert "colour" in mistakes
         assert "hostname" in mistakes
         with socket.create_server(("127.0.0.1", 0)) as taken:
-            process.configure(
-                [listener("mx", [f"127.0.0.1:{process.port}", f"127.0.0.1:{taken.getsockname()[1]}"])],
-                {"mta": {"servers": ["127.0.0.1:1"]}},
-            )
+            free = ("127.0.0.1", free_port())
+            ports = (process.port, free[1], taken.getsockname()[1])
+            listening = [f"127.0.0.1:{port}" for port in ports]
+            process.configure([listener("mx", listening)], {"mta": {"servers": ["127.0.0.1:1"]}})
             process.signal(signal.SIGHUP)
             process.wait_for("reload_refused", 2)
+            assert refuses(free), "all of it is taken, or nothing"
+        process.simple(["127.0.0.1:1"], log={"to": "file:/nowhere/at/all.log"})
+        process.signal(signal.SIGHUP)
+        process.wait_for("reload_refused", 3)
         live.begin_data()
         take_message(live, server)
         with Client(process.address()) as fresh:

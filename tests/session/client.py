@@ -4,7 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-FINAL = frozenset({b"421", b"521", b"554"})
+# What a good reply to a command says, whoever gives it: a server of server.py, or the relay itself.
+WORDS: dict[str, tuple[bytes, ...]] = {
+    "greeting": (b"ESMTP",),
+    "MAIL": (b"sender",),
+    "RCPT": (b"recipient",),
+    "RSET": (b"reset", b"2.0.0 Ok"),
+    "NOOP": (b"noop", b"2.0.0 Ok"),
+    "VRFY": (b"noop",),
+    "HELP": (b"noop",),
+    "BDAT": (b"chunk", b"octets received"),
+    "BDAT LAST": (b"queued",),
+    "message": (b"queued",),
+    "AUTH": (b"welcome",),
+    "QUIT": (b"Closing",),
+}
+# What a refusal can be about: the command, what we say for it, or what came before it in a session opened late (S18).
+ABOUT: dict[str, tuple[bytes, ...]] = {
+    "BDAT": (b"BDAT", b"DATA", b"end of data"),
+    "BDAT LAST": (b"BDAT", b"DATA", b"end of data"),
+    "message": (b"end of data",),
+}
+EARLIER = (b"greeting", b"EHLO", b"HELO")
 
 
 @dataclass
@@ -56,6 +77,11 @@ class Client:
             return
         kind, text = self.owed.pop(0)
         self.codes.append((kind, code))
+        if code[:1] == b"2" and kind in WORDS:
+            assert any(word in line for word in WORDS[kind]), f"S3: {line!r} to {kind}"
+        if b"refused" in line:
+            about = line.partition(b"refused ")[2]
+            assert about in (*ABOUT.get(kind, (kind.encode(),)), *EARLIER), f"S3: {line!r} to {kind}"
         if code[:1] == b"2":
             self._accepted(kind, text, line)
         elif kind in ("BDAT", "BDAT LAST"):

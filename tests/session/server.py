@@ -131,8 +131,8 @@ class Server:
         number = len(self.commands)
         raw = {
             "ok": good,
-            "4xx": b"450 refused %d\r\n" % number,
-            "5xx": b"550 refused %d\r\n" % number,
+            "4xx": b"450 refused %s\r\n" % kind.encode(),
+            "5xx": b"550 refused %s\r\n" % kind.encode(),
             "421": b"421 closing %d\r\n" % number,
             "close": b"",
             "garbage": b"what was that?\r\n",

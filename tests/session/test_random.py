@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from hypothesis import Phase, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -343,4 +343,4 @@ class Sessions(RuleBasedStateMachine):
 
 
 TestSessions: Any = Sessions.TestCase
-TestSessions.settings = settings(derandomize=True, stateful_step_count=40, phases=[Phase.generate])
+TestSessions.settings = settings(derandomize=True, stateful_step_count=40)
