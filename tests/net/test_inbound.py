@@ -71,6 +71,31 @@ def test_s4_what_is_answered_does_not_wait_for_ever_for_its_group(stage: Make) -
     client.send(b"QUIT\r\n")
 
 
+@pytest.mark.parametrize("line", [b"BDAT 6 LAST", b"BDAT 6\tLAST", b"BDAT  6  last", b"bdat 006 LAST", b"BDAT 6 LAST "])
+def test_s9_s14_the_backend_gets_a_bdat_that_cannot_be_read_otherwise(stage: Make, line: bytes) -> None:
+    """One that refuses the line, or reads another number in it, would run the message as commands."""
+    play = stage()
+    client = play.greeted()
+    client.send(b"EHLO client.example\r\n")
+    play.answer(b"250-mx.example.org\r\n250-PIPELINING\r\n250 CHUNKING\r\n")
+    client.send(ENVELOPE)
+    play.answer(OK + OK)
+    client.take()
+    client.send(line + b"\r\ntext\r\n")
+    assert play.asked() == b"BDAT 6 LAST\r\ntext\r\n"
+    play.answer(b"250 taken\r\n")
+    assert client.take() == b"250 taken\r\n"
+    client.send(b"QUIT\r\n")
+
+
+def test_s7_a_server_without_a_name_gets_ours(stage: Make) -> None:
+    play = stage()
+    client = play.greeted()
+    client.send(b"EHLO client.example\r\n")
+    play.answer(b"250-\r\n250 SIZE\r\n")
+    assert client.take().startswith(b"250-proxy.example.org\r\n")
+
+
 # --- failover -------------------------------------------------------------------------------------------------------
 
 

@@ -63,8 +63,6 @@ class Server:
     outbox: list[Reply] = field(default_factory=list)
     hung_up: bool = False
     """Whether it is gone once the outbox is empty."""
-    out_of_step: bool = False
-    """Whether it has sent something that is no reply to a command."""
 
     _buffer: bytes = b""
     _mode: str = "greeting"
@@ -95,7 +93,7 @@ class Server:
     def receive(self, data: bytes) -> None:
         """Take what the relay sends."""
         assert self._mode != "greeting", f"S8: before the greeting: {data!r}"
-        if self.hung_up or self.out_of_step:
+        if self.hung_up:
             return
         self._buffer += data
         while self._buffer and not self.hung_up and self._step():
@@ -140,8 +138,7 @@ class Server:
         }[outcome]
         if raw:
             self.outbox.append(Reply(raw, ends))
-        self.hung_up = self.hung_up or outcome in ("421", "close")
-        self.out_of_step = self.out_of_step or outcome in ("garbage", "surplus")
+        self.hung_up = self.hung_up or outcome in ("421", "close", "garbage", "surplus")
         return raw is good and good[:1] not in b"45"
 
     # --- commands ----------------------------------------------------------------------------------------------------
