@@ -164,8 +164,8 @@ class Server:
             self._reset()
             self._hello = True
 
-    def _do_noop(self, _line: bytes, _argument: bytes) -> None:
-        self._reply("NOOP", b"250 noop\r\n")
+    def _do_noop(self, line: bytes, _argument: bytes) -> None:
+        self._reply(line[:4].upper().decode(), b"250 noop\r\n")
 
     _do_vrfy = _do_expn = _do_help = _do_etrn = _do_noop
 
