@@ -18,10 +18,12 @@ MakeMta = Callable[..., Mta]
 MakeProxy = Callable[..., Process]
 
 
-def serving(stack: ExitStack, address: Any = ("127.0.0.1", 0), **script: Any) -> Mta:
+def serving(stack: ExitStack, address: Any = ("127.0.0.1", 0), receive_buffer: int = 0, **script: Any) -> Mta:
     """A server at that address until the stack is unwound."""
     family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     listening = socket.socket(family)
+    if receive_buffer:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     listening.bind(address)
     listening.listen()
     mta = Mta(listening, Script(**script))
