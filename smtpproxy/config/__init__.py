@@ -1,7 +1,8 @@
 """The configuration: a YAML file that becomes one immutable object, or a list of all its mistakes.
 
-``load`` is the way in. ``model`` says what there is to be set, ``fields`` how each value is written,
-``source`` reads YAML with line numbers, ``checks`` looks across settings, ``messages`` finds the words.
+``load`` is the way in. ``model`` and ``tls`` say what there is to be set, ``fields`` and ``tlsfields`` how
+each value is written, ``source`` reads YAML with line numbers, ``checks`` and ``tlschecks`` look across
+settings, ``messages`` finds the words.
 """
 
 from smtpproxy.config.endpoint import Endpoint
@@ -18,14 +19,19 @@ from smtpproxy.config.model import (
     Log,
     Reuse,
     ServiceSettings,
+    Trusted,
 )
 from smtpproxy.config.networks import Networks
 from smtpproxy.config.problem import ConfigError, Problem
+from smtpproxy.config.tls import BackendTls, CertificatePair, ClientCertificates, ListenerTls, Protection
 
 __all__ = [
     "Backend",
     "BackendTimeouts",
+    "BackendTls",
     "BareLineEndingsException",
+    "CertificatePair",
+    "ClientCertificates",
     "Config",
     "ConfigError",
     "EarlyPipelining",
@@ -33,10 +39,13 @@ __all__ = [
     "Limits",
     "Listener",
     "ListenerTimeouts",
+    "ListenerTls",
     "Log",
     "Networks",
     "Problem",
+    "Protection",
     "Reuse",
     "ServiceSettings",
+    "Trusted",
     "load",
 ]

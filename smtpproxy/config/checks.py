@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from smtpproxy.config.endpoint import Endpoint, collide, parse_endpoint
-from smtpproxy.config.problem import Path
+from smtpproxy.config.problem import Finding, Path
+from smtpproxy.config.tlschecks import backend_tls, listener_tls
 
 __all__ = ["cross_check"]
 
-Finding = tuple[Path, str]
 Place = tuple[Path, Endpoint]
 
 
@@ -27,6 +27,18 @@ _SMUGGLING: Final = (
     "pass lets mail be smuggled through a backend that takes a bare CR or LF for a line ending; "
     "if yours surely does not, say so with backend_immune: yes"
 )
+_NO_DOMAINS: Final = (
+    "missing; expected is a list of the domains that the backend receives mail for, or the word any. "
+    "It may be left out where the backend learns who the client is (its setting identity: "
+    "auto, xclient, proxy-v1, proxy-v2 or source-address)"
+)
+_EMPTY_DOMAINS: Final = (
+    "at least one domain is expected, or the word any; where the backend learns who the client is "
+    "(its setting identity), recipient_domains may be left out"
+)
+
+# How a backend learns who the client is: once for each connection, so that no other client can have it (S18).
+_FOR_ONE_CLIENT: Final = frozenset({"proxy-v1", "proxy-v2", "source-address"})
 
 
 def cross_check(data: object) -> Iterator[Finding]:
@@ -44,6 +56,14 @@ def cross_check(data: object) -> Iterator[Finding]:
     yield from _duplicate_names(listeners)
     yield from _unknown_backends(listeners, [name for name, _ in backends])
     yield from _immunity(listeners)
+    yield from _open_relays(listeners, {str(entry.path[-1]): entry.data for entry in servers})
+    yield from _strangers(listeners)
+    yield from _identities(servers, data.get("service"))
+    for entry in listeners:
+        yield from listener_tls(entry.path, entry.data.get("tls"))
+    for entry in servers:
+        named_servers = [endpoint for _, endpoint in _places(entry, "servers")]
+        yield from backend_tls(entry.path, entry.data.get("tls"), named_servers)
     listening = [place for entry in listeners for place in _places(entry, "listen")]
     yield from _collisions(listening)
     yield from _loops(listening, [place for entry in servers for place in _places(entry, "servers")])
@@ -80,6 +100,50 @@ def _immunity(listeners: list[Entry]) -> Iterator[Finding]:
         for place, policy in asked:
             if policy == "pass":
                 yield place, _SMUGGLING
+
+
+def _open_relays(listeners: list[Entry], backends: dict[str, dict[str, Any]]) -> Iterator[Finding]:
+    """The recipients are known, or the backend learns who the client is and decides itself (S14)."""
+    for path, listener in listeners:
+        if listener.get("recipient_domains") == ():
+            yield (*path, "recipient_domains"), _EMPTY_DOMAINS
+        name = listener.get("backend")
+        backend = backends.get(name) if isinstance(name, str) else None
+        identity = backend.get("identity") if backend else None
+        if "recipient_domains" not in listener and identity in ("none", "xforward"):
+            yield (*path, "recipient_domains"), f"{_NO_DOMAINS}, not with identity: {identity}"
+
+
+def _strangers(listeners: list[Entry]) -> Iterator[Finding]:
+    """The PROXY header is taken from somebody, if it is taken at all."""
+    for path, listener in listeners:
+        asked, trusted = listener.get("proxy_protocol"), listener.get("trusted", {})
+        if asked in ("optional", "required") and isinstance(trusted, dict) and not trusted.get("proxy_protocol", ()):
+            yield (
+                (*path, "trusted", "proxy_protocol"),
+                f"with proxy_protocol: {asked} at least one network is expected, from which a PROXY header is taken",
+            )
+
+
+def _identities(backends: list[Entry], service: object) -> Iterator[Finding]:
+    """What a way of telling the backend who the client is does not go with."""
+    stock = isinstance(service, dict) and service.get("transport") == "stock"
+    for entry in backends:
+        path, backend = entry
+        identity, reuse = backend.get("identity"), backend.get("reuse")
+        if not isinstance(identity, str):
+            continue
+        if identity in _FOR_ONE_CLIENT and (reuse is True or reuse == "on" or isinstance(reuse, dict)):
+            yield (
+                (*path, "reuse"),
+                f"off is expected with identity: {identity}, because such a session can serve no other client",
+            )
+        if identity == "source-address":
+            if stock:
+                yield (*path, "identity"), "source-address needs service.transport: lean"
+            for place, server in _places(entry, "servers"):
+                if server.kind == "unix":
+                    yield place, "a Unix socket shows no source address; identity: source-address needs a TCP port"
 
 
 def _places(entry: Entry, key: str) -> Iterator[Place]:

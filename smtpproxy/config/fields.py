@@ -34,6 +34,7 @@ __all__ = [
     "TimeOut",
     "TimeOutOrOff",
     "TimeOutOrUnlimited",
+    "word_off",
 ]
 
 ANY: Final = "any"
@@ -48,7 +49,7 @@ _NEVER_PASSED: Final = {
     "PIPECONNECT": "it is a setting of early_pipelining",
     "PIPE_CONNECT": "it is a setting of early_pipelining",
     "X_PIPE_CONNECT": "it is a setting of early_pipelining",
-    "STARTTLS": "the backend's own is never passed on",
+    "STARTTLS": "smtpproxy offers it by itself (setting tls), the backend's own is never passed on",
     "XCLIENT": "it is never passed on",
     "XFORWARD": "it is never passed on",
 }
@@ -81,6 +82,11 @@ def _or_off(value: object) -> object:
     if value is True:
         raise ValueError("a duration such as '30 min' is expected, or the word off")
     return _positive_duration(value)
+
+
+def word_off(value: object) -> object:
+    """Give back the word ``off``, which YAML reads as the truth value False; anything else as it is."""
+    return OFF if value is False else value
 
 
 def _duration_or_unlimited(value: object) -> object:

@@ -11,6 +11,7 @@ from smtpproxy.config.messages import explain
 from smtpproxy.config.model import Config
 from smtpproxy.config.problem import ConfigError, Problem
 from smtpproxy.config.source import read_yaml
+from smtpproxy.config.tlsfields import FOLDER
 
 __all__ = ["LARGEST_FILE", "load", "parse"]
 
@@ -28,7 +29,10 @@ def load(path: str | os.PathLike[str]) -> Config:
 
 
 def parse(file: str, text: str) -> Config:
-    """The same for a configuration that is read already; ``file`` is its name in the messages."""
+    """The same for a configuration that is read already.
+
+    ``file`` is its name in the messages; file names in the configuration belong to the folder of that file.
+    """
     source = read_yaml(file, text)
     if source.data is None and not source.problems:
         source.report(1, (), "the file is empty: listeners and backends are expected")
@@ -36,7 +40,7 @@ def parse(file: str, text: str) -> Config:
     findings = list(cross_check(source.data))
     if source.data is not None:
         try:
-            config = Config.model_validate(source.data)
+            config = Config.model_validate(source.data, context={FOLDER: Path(file).absolute().parent})
         except ValidationError as error:
             findings.extend(explain(error, source.data))
     for key_path, message in findings:

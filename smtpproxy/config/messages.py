@@ -25,10 +25,11 @@ _REQUIRED: Final = {
     "name": "a name for this listener, of letters, digits, - and _",
     "listen": 'a list of addresses to listen on, such as ["0.0.0.0:25", "[::]:25"]',
     "backend": "the name of one of the backends",
-    "recipient_domains": "a list of the domains that the backend receives mail for, or the word any",
     "servers": 'a list of addresses of the mail server, such as ["127.0.0.1:2525"]',
     "networks": "a list of networks, such as [10.0.0.0/8]",
     "policy": "normalize, reject or pass",
+    "cert": "the name of a file with the certificate and those between it and the authority, in PEM form",
+    "key": "the name of a file with the certificate's private key, in PEM form",
 }
 
 
@@ -99,24 +100,33 @@ def _expected(kind: str, context: dict[str, Any]) -> str:
 
 
 def _hint(path: Path) -> str:
-    """Which key may have been meant, or where it belongs, else which there are."""
+    """Where the key belongs, or which one may have been meant, else which there are."""
     key = str(path[-1]).lower().replace("-", "_")
     known = _section_at(path[:-1]).model_fields
+    homes = [name for name, field in known.items() if _is_in(key, field.annotation)]
+    if homes:
+        return f"; it belongs into {' or '.join(homes)}"
     near = difflib.get_close_matches(key, known, n=1)
     if near:
         return f"; did you mean {near[0]}?"
-    for name, field in known.items():
-        if any(key in section.model_fields for section in _models_in(field.annotation)):
-            return f"; it belongs into {name}"
     return f"; known here are {', '.join(known)}"
+
+
+def _is_in(key: str, annotation: object) -> bool:
+    return any(key in section.model_fields for section in _models_in(annotation))
 
 
 def _section_at(path: Path) -> type[BaseModel]:
     """The model of a section, found by following the annotations along a path."""
     section: type[BaseModel] = Config
+    named = False  # whether the next step is a name that the administrator gave
     for step in path:
-        if isinstance(step, str) and step in section.model_fields:
-            section = next(_models_in(section.model_fields[step].annotation), section)
+        if named or not isinstance(step, str):
+            named = False
+        else:
+            annotation = section.model_fields[step].annotation
+            named = typing.get_origin(annotation) is dict
+            section = next(_models_in(annotation), section)
     return section
 
 

@@ -9,7 +9,7 @@ import functools
 import socket
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from smtpproxy.config.domains import is_hostname
 from smtpproxy.config.fields import (
@@ -29,8 +29,11 @@ from smtpproxy.config.fields import (
     TimeOut,
     TimeOutOrOff,
     TimeOutOrUnlimited,
+    word_off,
 )
 from smtpproxy.config.networks import ALL, Networks
+from smtpproxy.config.section import Section
+from smtpproxy.config.tls import BackendTls, ListenerTls
 
 __all__ = [
     "Backend",
@@ -44,6 +47,7 @@ __all__ = [
     "Log",
     "Reuse",
     "ServiceSettings",
+    "Trusted",
 ]
 
 KIB = 1024
@@ -51,16 +55,14 @@ KIB = 1024
 BareLineEndings = Literal["normalize", "reject", "pass"]
 
 
-class Section(BaseModel):
-    """What all parts have in common: immutable, and an unknown key is a mistake."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
-
-
 class EarlyPipelining(Section):
-    """To whom early pipelining is offered, and what becomes of others who talk early (S1, S2)."""
+    """To whom early pipelining is offered, and what becomes of others who talk early (S1, S2).
+
+    ``advertise_to_tls`` counts inside TLS; None: the same networks as ``advertise_to``.
+    """
 
     advertise_to: NetworkSet = Networks([ALL])
+    advertise_to_tls: NetworkSet | None = None
     keywords: tuple[Literal["PIPECONNECT", "PIPE_CONNECT", "X_PIPE_CONNECT"], ...] = Field(
         default=("PIPECONNECT", "PIPE_CONNECT"), min_length=1
     )
@@ -108,6 +110,15 @@ class ListenerTimeouts(Section):
     write: TimeOut = 300.0
     session: TimeOutOrUnlimited = 14400.0
     close: TimeOut = 5.0
+    tls_handshake: TimeOut = 30.0
+    proxy_header: TimeOut = 5.0
+
+
+class Trusted(Section):
+    """Whose word about the client is taken: load balancers and proxies in front of us, by their own address."""
+
+    proxy_protocol: NetworkSet = Networks()
+    xclient: NetworkSet = Networks()
 
 
 @functools.cache
@@ -118,14 +129,22 @@ def machine_name() -> str:
 
 
 class Listener(Section):
-    """One place where clients arrive, and how they are served."""
+    """One place where clients arrive, and how they are served.
+
+    ``recipient_domains``: every spelling in lower case, () for none listed, None for any (S14).
+    """
 
     name: Name
     mode: Literal["inbound"] = "inbound"
     listen: Endpoints
     backend: Name
-    recipient_domains: Domains
+    recipient_domains: Domains = ()
     hostname: Hostname = Field(default_factory=machine_name)
+    tls: ListenerTls = ListenerTls()
+    auth: Literal["tls", "always", "never"] = "tls"
+    proxy_protocol: Literal["off", "optional", "required"] = "off"
+    trusted: Trusted = Trusted()
+    trace_header: Flag = False
     early_pipelining: EarlyPipelining = EarlyPipelining()
     chunking: Flag = True
     extensions: Extensions = (
@@ -152,6 +171,8 @@ class Listener(Section):
     limits: Limits = Limits()
     timeouts: ListenerTimeouts = ListenerTimeouts()
 
+    _word_off = field_validator("proxy_protocol", mode="before")(word_off)
+
 
 class Reuse(Section):
     """Keeping backend sessions for the next client (off unless asked for)."""
@@ -173,12 +194,19 @@ class BackendTimeouts(Section):
     data_block: TimeOut = 180.0
     end_of_data: TimeOut = 600.0
     other: TimeOut = 300.0
+    tls_handshake: TimeOut = 30.0
 
 
 class Backend(Section):
-    """A mail server behind the proxy, on one or several addresses."""
+    """A mail server behind the proxy, on one or several addresses.
+
+    ``identity``: how it learns who the client is; ``client_name``: what it is told as the client's name.
+    """
 
     servers: Servers
+    identity: Literal["auto", "xclient", "proxy-v1", "proxy-v2", "source-address", "xforward", "none"] = "auto"
+    client_name: Literal["lookup", "unavailable"] = "lookup"
+    tls: BackendTls = BackendTls()
     connect: Literal["eager", "lazy"] = "eager"
     pace: Literal["auto", "lockstep"] = "auto"
     reuse: Reuse | None = None

@@ -6,14 +6,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["NOTHING", "ConfigError", "Nothing", "Path", "Problem", "dotted", "quoted"]
+__all__ = ["NOTHING", "ConfigError", "Finding", "Nothing", "Path", "Problem", "dotted", "quoted"]
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 _LONGEST_QUOTE: Final = 60
+_PEM: Final = "-----BEGIN"
 
 # The way to a setting: keys of mappings and indices of lists.
 Path = tuple[str | int, ...]
+
+# A mistake of which the place in the file is not looked up yet: the setting, and the message.
+Finding = tuple[Path, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +77,12 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def quoted(value: object) -> str:
-    """Name a value of the file in a message, in a few words."""
+    """Name a value of the file in a message, in a few words; never what looks like a key."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (dict, list, tuple)):
         return "a section" if isinstance(value, dict) else "a list"
-    return "nothing" if value is NOTHING else f"'{str(value)[:_LONGEST_QUOTE]}'"
+    if value is NOTHING:
+        return "nothing"
+    text = str(value)
+    return "the text of a key or certificate" if _PEM in text else f"'{text[:_LONGEST_QUOTE]}'"

@@ -148,13 +148,24 @@ def _plain(node: Node, path: Path, source: Source) -> Any:  # noqa: ANN401  (wha
     if isinstance(node, SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
         return tuple(_plain(item, (*path, index), source) for index, item in enumerate(node.value))
     if isinstance(node, ScalarNode) and node.tag in {_BOOL, _INT, _NULL, _STR}:
-        return _scalar(node)
+        return _scalar(node, path, source)
     source.report(line, path, "tags (!name) are not supported")
     return None
 
 
-def _scalar(node: ScalarNode) -> str | int | bool | Nothing | None:
+def _text(node: ScalarNode, path: Path, source: Source) -> str:
+    """A scalar as it is written, made printable; notes a half of a surrogate pair, which no file could hold."""
     text: str = node.value
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode(errors="replace").decode()
+        source.report(node.start_mark.line + 1, path, "an escape such as \\ud800 stands for no character")
+    return text
+
+
+def _scalar(node: ScalarNode, path: Path, source: Source) -> str | int | bool | Nothing | None:
+    text = _text(node, path, source)
     if node.tag == _BOOL:
         return SafeConstructor.bool_values.get(text.lower())
     if node.tag == _INT:
@@ -169,7 +180,7 @@ def _mapping(node: MappingNode, path: Path, source: Source) -> dict[str, Any]:
         if not isinstance(key_node, ScalarNode):
             source.report(line, path, "a key must be a word")
             continue
-        key = key_node.value
+        key = _text(key_node, path, source)
         key_path = (*path, key)
         if key in data:
             source.report(line, key_path, f"given twice; the first is in line {source.lines[key_path]}")

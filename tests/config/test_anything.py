@@ -15,6 +15,16 @@ EXAMPLE = Path(__file__).resolve().parent.parent.parent / "etc" / "inbound.yaml"
 COMPLETE: dict[str, Any] = yaml.safe_load(EXAMPLE.read_text())
 COMPLETE["backends"]["legacy"]["reuse"] = {"idle": "30 s", "uses": 100, "sessions": 50}
 COMPLETE["listeners"][0]["bare_line_endings_exceptions"] = [{"networks": ["10.0.0.0/8"], "policy": "reject"}]
+COMPLETE["listeners"][0]["tls"] |= {
+    "mode": "starttls",
+    "versions": ["TLSv1.3"],
+    "ciphers": "HIGH",
+    "ciphersuites": "TLS_X",
+}
+COMPLETE["listeners"][0]["tls"]["certificates"] = [{"cert": "a.pem", "key": "a.key"}]
+COMPLETE["listeners"][0]["tls"]["client_certificates"] = {"mode": "ask", "ca": "ca.pem", "logins": {"0" * 64: "alice"}}
+COMPLETE["backends"]["legacy"]["tls"] |= {"mode": "starttls", "name": "mx.example", "sni": "mx.example", "ca": "ca.pem"}
+COMPLETE["backends"]["legacy"]["tls"]["certificate"] = {"cert": "a.pem", "key": "a.key"}
 
 
 def places(data: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
@@ -22,9 +32,11 @@ def places(data: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int,
     return [path, *(place for key, value in children for place in places(value, (*path, key)))]
 
 
-words = st.sampled_from(
-    ["off", "any", "unlimited", "5 min", "-1 KiB", "[::]:25", "unix:/x", "1e9", "", "\u0130.example", "9" * 30]
-)
+WORDS = ["off", "any", "unlimited", "5 min", "-1 KiB", "[::]:25", "unix:/x", "1e9", "", "\u0130.example", "9" * 30]
+WORDS += ["none", "system", "starttls", "pins", "xforward", "source-address", "optional", "TLSv1", "A" * 43 + "="]
+WORDS += ["a\ud800"]
+
+words = st.sampled_from(WORDS)
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | words
 values = st.recursive(
     scalars,

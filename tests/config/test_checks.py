@@ -105,6 +105,12 @@ def test_a_backend_elsewhere_is_fine(loaded: Callable[[str], Config], listen: st
         {"listeners": 5, "backends": 5},
         {"listeners": ({"name": 5, "listen": 5, "backend": 5, "bare_line_endings_exceptions": (5,)}, 5)},
         {"listeners": ({"name": (), "backend": {}, "listen": ({}, 25)},), "backends": {"a": 5, "b": {"servers": 5}}},
+        {"listeners": ({"backend": "a", "trusted": 5, "proxy_protocol": {}, "tls": 5, "recipient_domains": {}},)}
+        | {"backends": {"a": {"identity": {}, "reuse": 5, "tls": 5}}, "service": 5},
+        {
+            "listeners": ({"proxy_protocol": "optional", "trusted": 5},),
+            "backends": {"a": {"identity": 5, "reuse": True}},
+        },
     ],
 )
 def test_what_is_wrong_in_itself_is_passed_over(data: object) -> None:

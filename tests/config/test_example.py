@@ -4,19 +4,24 @@ import re
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from smtpproxy.config import Backend, BareLineEndingsException, Config, Listener, Reuse, load
+from smtpproxy.config import Backend, BareLineEndingsException, CertificatePair, Config, Listener, Reuse, load
+from smtpproxy.config.load import parse
+from smtpproxy.config.problem import dotted
 from smtpproxy.config.source import Source, read_yaml
 
-# What has no default, or (the name of this machine) none that a file could show.
-REQUIRED = {"name", "listen", "backend", "recipient_domains", "servers", "networks", "policy"}
-NOT_SHOWN = {"hostname"}
+# What has no default, or is shown with a value that makes more sense.
+NOT_AS_DEFAULT = {"name", "listen", "backend", "recipient_domains", "servers"}
 
-# Sections that are off by default: they are shown in the explanation.
-IN_COMMENTS = {Reuse, BareLineEndingsException}
+# Sections that are off by default, or of which there is none: they are shown in the explanation.
+IN_COMMENTS = {Reuse, BareLineEndingsException, CertificatePair}
+
+# A setting without a default that a file could show stands in a comment: "# key: example  # what it does (default)".
+COMMENTED_OUT = re.compile(r"^( +)# ([a-z_]+: .*  # .*)$", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +30,14 @@ def file(project: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def source(file: Path) -> Source:
-    return read_yaml(str(file), file.read_text())
+def complete(file: Path) -> str:
+    """The text with the settings that stand in comments."""
+    return COMMENTED_OUT.sub(r"\1\2", file.read_text())
+
+
+@pytest.fixture(scope="module")
+def source(complete: str) -> Source:
+    return read_yaml("complete", complete)
 
 
 def test_it_can_be_loaded(file: Path) -> None:
@@ -37,10 +48,11 @@ def test_it_can_be_loaded(file: Path) -> None:
 
 def test_every_default_shown_is_the_default(file: Path, loaded: Callable[[str], Config], minimal: str) -> None:
     shown, default = load(file), loaded(minimal)
-    assert shown.listeners[0].model_dump(exclude=REQUIRED) == default.listeners[0].model_dump(exclude=REQUIRED)
-    assert shown.backends["legacy"].model_dump(exclude=REQUIRED) == default.backends["legacy"].model_dump(
-        exclude=REQUIRED
-    )
+    for one, other in (
+        (shown.listeners[0], default.listeners[0]),
+        (shown.backends["legacy"], default.backends["legacy"]),
+    ):
+        assert one.model_dump(exclude=NOT_AS_DEFAULT) == other.model_dump(exclude=NOT_AS_DEFAULT)
     assert shown.log == default.log
     assert shown.service == default.service
 
@@ -70,18 +82,32 @@ def paths_of(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterator[t
 
 def test_every_setting_is_in_it(source: Source) -> None:
     shown = {tuple(step for step in path if isinstance(step, str) and step != "legacy") for path in source.lines}
-    missing = {path for path in paths_of(Config) if path not in shown and path[-1] not in NOT_SHOWN}
-    assert missing == set()
-    assert len(shown) > 60
+    assert set(paths_of(Config)) - shown == set()
+    assert len(shown) > 100
 
 
-def test_the_name_of_the_machine_is_in_it_as_a_comment(file: Path) -> None:
-    assert re.search(r"^    # hostname: .*default: the machine's full name", file.read_text(), re.MULTILINE)
-    assert set(Listener.model_fields) >= NOT_SHOWN
+def value_at(config: Config, path: tuple[str | int, ...]) -> object:
+    value: Any = config
+    for step in path:
+        value = getattr(value, step) if isinstance(value, BaseModel) else value[step]
+    return value
 
 
-def test_every_setting_is_explained(file: Path, source: Source) -> None:
-    lines = file.read_text().splitlines()
+def test_what_is_in_comments_can_be_set_and_has_no_default_to_be_shown(
+    file: Path, source: Source, complete: str
+) -> None:
+    as_it_is, without = parse("complete", complete), load(file)
+    shown = read_yaml(str(file), file.read_text()).lines
+    added = {path for path in source.lines if path not in shown and path[:-1] in shown}
+    assert {dotted(path) for path in added} >= {"listeners[0].hostname", "backends.legacy.tls.certificate"}
+    assert len(added) == len(COMMENTED_OUT.findall(file.read_text()))
+    for path in added:
+        assert value_at(as_it_is, path) is not None
+        assert value_at(without, path) is None or path[-1] == "hostname", path
+
+
+def test_every_setting_is_explained(complete: str, source: Source) -> None:
+    lines = complete.splitlines()
     unexplained = {
         f"{number}: {lines[number - 1]}"
         for path, number in source.lines.items()
@@ -90,17 +116,29 @@ def test_every_setting_is_explained(file: Path, source: Source) -> None:
     assert unexplained == set()
 
 
+def test_what_is_in_comments_names_its_default(file: Path) -> None:
+    commented = COMMENTED_OUT.findall(file.read_text())
+    assert len(commented) > 10
+    for _, setting in commented:
+        assert re.search(r"\(default: .+\)$|\(no default\)$", setting), setting
+
+
 def test_a_section_in_a_comment_is_right(file: Path, minimal: str, loaded: Callable[[str], Config]) -> None:
     text = file.read_text()
     reuse = re.search(r"on = (\{.*?\})", text)
     exceptions = re.search(r"such as (\[\{networks.*\}\])", text)
+    certificates = re.search(r"as (\[\{cert.*\}\])", text)
     assert reuse is not None
     assert exceptions is not None
+    assert certificates is not None
     assert set(re.findall(r"(\w+):", reuse[1])) == set(Reuse.model_fields)
     assert loaded(f"{minimal}    reuse: {reuse[1]}\n").backends["legacy"].reuse == Reuse()
     with_exceptions = minimal.replace("backends:", f"    bare_line_endings_exceptions: {exceptions[1]}\nbackends:")
     (exception,) = loaded(with_exceptions).listeners[0].bare_line_endings_exceptions
     assert exception.model_fields_set == set(BareLineEndingsException.model_fields)
+    with_certificates = minimal.replace("backends:", f"    tls: {{certificates: {certificates[1]}}}\nbackends:")
+    (pair,) = loaded(with_certificates).listeners[0].tls.certificates
+    assert pair.model_fields_set == set(CertificatePair.model_fields)
 
 
 def test_required_is_what_has_no_default(file: Path) -> None:

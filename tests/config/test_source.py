@@ -98,6 +98,13 @@ def test_a_mistake_of_syntax_has_its_line(text: str, line: int, part: str) -> No
     assert part in message
 
 
+def test_half_a_character_is_refused_in_a_value_and_in_a_key() -> None:
+    source = read_yaml("f", 'a: "x\\ud800"\n"b\\udfff":\n  c: 1\n')
+    message = "an escape such as \\ud800 stands for no character"
+    assert [str(problem) for problem in source.problems] == [f"f:1: a: {message}", f"f:2: {message}"]
+    assert source.data == {"a": "x?", "b?": {"c": 1}}
+
+
 def test_aliases_are_refused_one_and_all() -> None:
     text = "a: &x [1]\nb: *x\nc: *x\n"
     message = "aliases (*name) are not supported: write the value out"
