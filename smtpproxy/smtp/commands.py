@@ -27,6 +27,8 @@ class Wait(IntEnum):
     END_OF_DATA = 7
     OTHER = 8
     COMMAND = 9
+    CLIENT_TLS = 10
+    BACKEND_TLS = 11
 
 
 class Verb:
@@ -57,6 +59,8 @@ NOOP: Final = Verb(b"NOOP", Wait.OTHER, ends_group=True)  # RFC 5321, 4.1.1.9
 QUIT: Final = Verb(b"QUIT", Wait.OTHER, ends_group=True)  # RFC 5321, 4.1.1.10
 ETRN: Final = Verb(b"ETRN", Wait.OTHER, ends_group=True)  # RFC 1985, 5
 AUTH: Final = Verb(b"AUTH", Wait.OTHER, ends_group=True)  # RFC 4954, 4
+STARTTLS: Final = Verb(b"STARTTLS", Wait.OTHER, ends_group=True)  # RFC 3207, 4
+XCLIENT: Final = Verb(b"XCLIENT", Wait.OTHER, ends_group=True)  # Postfix's extension: who the client is
 
 # Owed replies that no command line of the client asks for.
 GREETING: Final = Verb(b"greeting", Wait.GREETING, ends_group=True)  # RFC 5321, 3.1
@@ -71,6 +75,9 @@ OWN_EHLO: Final = Verb(b"EHLO", Wait.EHLO, ends_group=True)
 OWN_HELO: Final = Verb(b"HELO", Wait.EHLO, ends_group=True)
 OWN_RSET: Final = Verb(b"RSET", Wait.OTHER, ends_group=False)
 OWN_QUIT: Final = Verb(b"QUIT", Wait.OTHER, ends_group=True)
+OWN_STARTTLS: Final = Verb(b"STARTTLS", Wait.OTHER, ends_group=True)
+OWN_XCLIENT: Final = Verb(b"XCLIENT", Wait.OTHER, ends_group=True)
+OWN_XFORWARD: Final = Verb(b"XFORWARD", Wait.OTHER, ends_group=False)
 HELO_INSTEAD: Final = Verb(b"HELO", Wait.EHLO, ends_group=True)  # for a client's EHLO that was refused (RFC 5321, 3.2)
 
 # What a line can be that is no command: the reply is always an error of our own.
@@ -82,7 +89,25 @@ ENDLESS: Final = Verb(b"endless", Wait.NOTHING, ends_group=False)  # rule H3
 NO_COMMANDS: Final = frozenset({UNKNOWN, CONTROLS, OVERLONG, ENDLESS})
 
 VERBS: Final[dict[bytes, Verb]] = {
-    verb.name: verb for verb in (HELO, EHLO, MAIL, RCPT, DATA, BDAT, RSET, VRFY, EXPN, HELP, NOOP, QUIT, ETRN, AUTH)
+    verb.name: verb
+    for verb in (
+        HELO,
+        EHLO,
+        MAIL,
+        RCPT,
+        DATA,
+        BDAT,
+        RSET,
+        VRFY,
+        EXPN,
+        HELP,
+        NOOP,
+        QUIT,
+        ETRN,
+        AUTH,
+        STARTTLS,
+        XCLIENT,
+    )
 }
 
 # A browser or a scanner on the mail port: no mail client sends these (rule H5).

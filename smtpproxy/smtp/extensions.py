@@ -13,7 +13,12 @@ from typing import Final
 PIPELINING: Final = b"PIPELINING"
 CHUNKING: Final = b"CHUNKING"
 BINARYMIME: Final = b"BINARYMIME"
+STARTTLS: Final = b"STARTTLS"
+XCLIENT: Final = b"XCLIENT"
+XFORWARD: Final = b"XFORWARD"
+AUTH: Final = b"AUTH"
 _REMEMBERED: Final = 64
+_FOR_US: Final = frozenset({STARTTLS, XCLIENT, XFORWARD})
 
 # Which extension a parameter of MAIL or RCPT belongs to (rule S18).
 _PARAMETERS: Final[dict[bytes, bytes]] = {
@@ -33,13 +38,18 @@ _PARAMETERS: Final[dict[bytes, bytes]] = {
 class Extensions:
     """What one EHLO reply says, and how it reads for a client once adapted."""
 
-    __slots__ = ("_early", "_plain", "chunking", "dropped", "keywords", "pipelining")
+    __slots__ = ("_early", "_plain", "chunking", "dropped", "keywords", "pipelining", "starttls", "xclient", "xforward")
 
     def __init__(
         self, keywords: dict[bytes, bytes], plain: list[bytes], early: list[bytes], dropped: list[bytes]
     ) -> None:
-        self.keywords = frozenset(keywords) if CHUNKING in keywords else frozenset(keywords) - {BINARYMIME}
-        """The keywords that the backend sent, in upper case, as far as they can be made use of."""
+        useless = _FOR_US if CHUNKING in keywords else _FOR_US | {BINARYMIME}
+        self.keywords = frozenset(keywords) - useless
+        """The keywords that the backend sent, in upper case, as far as a client can make use of them."""
+        self.starttls = STARTTLS in keywords
+        self.xclient = frozenset(keywords.get(XCLIENT, b"").upper().split())
+        """The attributes that the backend takes from us with XCLIENT; none if it does not take it."""
+        self.xforward = frozenset(keywords.get(XFORWARD, b"").upper().split())
         self.pipelining = PIPELINING in keywords
         self.chunking = CHUNKING in keywords
         self.dropped = dropped
@@ -59,7 +69,7 @@ class Extensions:
 class ExtensionPolicy:
     """How the EHLO replies of one listener are made (rule S7)."""
 
-    __slots__ = ("_allowed", "_chunking", "_early", "_memory", "_message_size", "_recipients", "nothing")
+    __slots__ = ("_allowed", "_chunking", "_early", "_memory", "_message_size", "_ours", "_recipients", "nothing")
 
     def __init__(
         self,
@@ -69,11 +79,17 @@ class ExtensionPolicy:
         chunking: bool,
         message_size: int | None,
         recipients: int,
+        auth: bool = True,
+        also: Iterable[bytes] = (),
     ) -> None:
-        """Take the allow-list, the keywords of early pipelining (S1), whether BDAT is offered, and our own limits."""
-        self._allowed = frozenset(keyword.upper().encode() for keyword in allowed)
+        """Take the allow-list, the keywords of early pipelining (S1), whether BDAT is offered, and our own limits.
+
+        ``auth``: whether AUTH may be passed on; ``also``: lines of our own, such as STARTTLS.
+        """
+        self._allowed = frozenset(keyword.upper().encode() for keyword in allowed) - (frozenset() if auth else {AUTH})
         self._early = [keyword.encode() for keyword in early_keywords]
         self._chunking = chunking
+        self._ours = [PIPELINING, *([CHUNKING] if chunking else []), *also]
         self._message_size = message_size
         self._recipients = recipients
         self._memory: dict[bytes, Extensions] = {}
@@ -106,8 +122,7 @@ class ExtensionPolicy:
                 dropped.append(keyword)
             else:
                 passed.append(self._line(keyword, value))
-        ours = [PIPELINING, CHUNKING] if self._chunking else [PIPELINING]
-        return Extensions(keywords, ours + passed, self._early, dropped)
+        return Extensions(keywords, self._ours + passed, self._early, dropped)
 
     def _binary(self, keywords: dict[bytes, bytes]) -> bool:
         return self._chunking and CHUNKING in keywords

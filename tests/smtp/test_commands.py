@@ -24,7 +24,7 @@ from smtpproxy.smtp.commands import (
 
 # --- the table ----------------------------------------------------------------------------------------------------
 
-ALL = b"HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY EXPN HELP ETRN AUTH QUIT".split()
+ALL = b"HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY EXPN HELP ETRN AUTH STARTTLS XCLIENT QUIT".split()
 
 
 def test_s16_the_table_has_these_verbs_and_no_other() -> None:
@@ -88,7 +88,7 @@ def test_verb_and_argument(raw: bytes, name: bytes, argument: bytes) -> None:
     [
         b"\r\n", b" \r\n", b" NOOP\r\n", b"NOOP\tx\r\n", b"MAIL\tFROM:<a@b>\r\n", b"MAILFROM:<a@b>\r\n",
         b"MAIL:\r\n", b"DAT\r\n",
-        b"DATAX\r\n", b"STARTTLS\r\n", b"XCLIENT ADDR=1.2.3.4\r\n", b"XFORWARD\r\n", b"X-EXPS GSSAPI\r\n",
+        b"DATAX\r\n", b"STARTTL\r\n", b"XCLIENTS ADDR=1.2.3.4\r\n", b"XFORWARD\r\n", b"X-EXPS GSSAPI\r\n",
         b"XEXCH50 1 2\r\n", b"TURN\r\n",
         b"ATRN\r\n", b"SEND FROM:<a@b>\r\n", b"BURL imap://x LAST\r\n", b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\n",
         b"\xc5\xbfMAIL\r\n",
