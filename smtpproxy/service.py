@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,9 +28,13 @@ from smtpproxy.net.inbound import InboundSession
 from smtpproxy.net.inherited import Inherited
 from smtpproxy.net.leg import Dialler
 from smtpproxy.net.listener import LeanPort, StockPort, open_socket
+from smtpproxy.net.names import Names
 from smtpproxy.net.pool import Pool
 from smtpproxy.net.servers import Servers
 from smtpproxy.net.sweep import Sweep
+from smtpproxy.net.tlsclient import ClientTls
+from smtpproxy.net.tlsserver import ServerTls, TlsError
+from smtpproxy.ops.certificates import CertificateLog
 from smtpproxy.ops.counters import Counters
 from smtpproxy.ops.journal import Journal
 from smtpproxy.ops.log import make_log
@@ -43,6 +48,7 @@ if TYPE_CHECKING:
 
 _DRAIN_STEP: Final = 0.1
 _GC_THRESHOLD: Final = 20_000
+_DAY: Final = 86400.0
 
 Port = LeanPort | StockPort
 
@@ -136,7 +142,7 @@ class ProxyService(Service):
             return False
         try:
             self._take(config)
-        except OSError as problem:
+        except (OSError, TlsError) as problem:
             self.log.error("reload_refused", {"file": self._path, "why": str(problem)})
             return False
         self.log.info("reloaded", {"listening": [str(endpoint) for endpoint in self._ports]})
@@ -172,7 +178,7 @@ class ProxyService(Service):
         globalLogPublisher.addObserver(self._observer)
 
     def _take(self, config: Config) -> None:
-        """Put a configuration in force; nothing has changed if it raises OSError."""
+        """Put a configuration in force; nothing has changed if it raises OSError or TlsError."""
         opened: dict[Endpoint, socket.socket] = {}
         try:
             for listener in config.listeners:
@@ -180,16 +186,18 @@ class ProxyService(Service):
                     if endpoint not in self._ports:
                         opened[endpoint] = _open(endpoint, listener.backlog, self._inherited)
             log = self._open_log(config)
-        except OSError:
+            if self._log is None:
+                self._use_log(log)
+            journal = Journal(log, self.counters, transcripts=self._verbose)
+            before = self._generations[-1] if self._generations else None
+            generation = Generation(config, self._reactor, journal, log, before)
+        except (OSError, TlsError):
             for sock in opened.values():
                 sock.close()
             raise
         self._use_log(log)
-        journal = Journal(log, self.counters, transcripts=self._verbose)
-        generation = Generation(config, self._reactor, journal, log)
         self._config = config
         self._swap_ports(config, generation, opened)
-        before = self._generations[-1] if self._generations else None
         for old in self._generations:
             old.retire()
         self._generations = [old for old in self._generations if old.alive]
@@ -235,8 +243,13 @@ class ProxyService(Service):
 class Generation:
     """Everything made from one reading of the configuration."""
 
-    def __init__(self, config: Config, reactor: Any, journal: Journal, log: EventLog) -> None:
-        """Make pools and contexts; nothing begins before ``start``."""
+    def __init__(
+        self, config: Config, reactor: Any, journal: Journal, log: EventLog, before: Generation | None
+    ) -> None:
+        """Make pools and contexts; nothing begins before ``start``.
+
+        A certificate that cannot be used is replaced by what the generation ``before`` has in use. Raises TlsError.
+        """
         self._reactor = reactor
         self._log = log
         self.journal = journal
@@ -246,16 +259,43 @@ class Generation:
         self._servers = {
             name: Servers(backend.servers, backend.rest, time.monotonic) for name, backend in config.backends.items()
         }
+        report = CertificateLog(lambda: self._log)
+        self._client_tls = {
+            name: ClientTls(backend.tls, f"backend {name}", report, _now)
+            for name, backend in config.backends.items()
+            if backend.tls.mode != "none"
+        }
+        known: dict[str, ServerTls] = before.server_tls if before is not None else {}
+        self.server_tls: dict[str, ServerTls] = {
+            listener.name: ServerTls(listener.tls, f"listener {listener.name}", report, _now, known.get(listener.name))
+            for listener in config.listeners
+            if listener.tls.mode != "none"
+        }
         self.pools = {
-            name: Pool(name, backend, self._servers[name], dialler, time.monotonic)
+            name: Pool(name, backend, self._servers[name], dialler, time.monotonic, tls=self._client_tls.get(name))
             for name, backend in config.backends.items()
         }
         for pool in self.pools.values():
             pool.report = journal.backend_failed
+        names = Names(reactor, reactor)
         self.contexts = {
-            listener.name: Context(listener, self.pools[listener.backend], self.sweep, journal, time.monotonic)
+            listener.name: Context(
+                listener,
+                self.pools[listener.backend],
+                self.sweep,
+                journal,
+                time.monotonic,
+                tls=self.server_tls.get(listener.name),
+                names=names,
+            )
             for listener in config.listeners
         }
+        self._chores = [
+            (LoopingCall(self.server_tls[listener.name].reread), listener.tls.reread)
+            for listener in config.listeners
+            if listener.name in self.server_tls
+        ]
+        self._chores.append((LoopingCall(self._warn_of_expiry), _DAY))
         self._lookups = [
             (LoopingCall(self._look_up, name), config.backends[name].resolve)
             for name, servers in self._servers.items()
@@ -277,14 +317,23 @@ class Generation:
         for call, interval in self._lookups:
             call.clock = self._reactor
             call.start(interval, now=before is not None)
+        for call, interval in self._chores:
+            call.clock = self._reactor
+            call.start(interval, now=interval == _DAY)
         self.sweep.start()
+
+    def _warn_of_expiry(self) -> None:
+        for server_tls in self.server_tls.values():
+            server_tls.warn_of_expiry()
+        for client_tls in self._client_tls.values():
+            client_tls.warn_of_expiry()
 
     def retire(self) -> None:
         """Make room for the next generation: no new sessions, none kept; the live ones go on."""
         self._retired = True
         for pool in self.pools.values():
             pool.close()
-        for call, _ in self._lookups:
+        for call, _ in (*self._lookups, *self._chores):
             if call.running:
                 call.stop()
 
@@ -342,11 +391,16 @@ def _close(endpoint: Endpoint, port: Port) -> None:
             Path(endpoint.path).unlink()
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 def _shortest_timeout(config: Config) -> float:
     values: list[float] = []
     for listener in config.listeners:
         timeouts = listener.timeouts
         values += [timeouts.command, timeouts.data_block, timeouts.minimum_progress, timeouts.write, timeouts.close]
+        values += [timeouts.tls_handshake, timeouts.proxy_header]
         values += [] if timeouts.session is None else [timeouts.session]
     for backend in config.backends.values():
         values += backend.timeouts.model_dump().values()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import socket
+from collections import OrderedDict
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
-from smtpproxy.session.policy import ClientPolicy, Limits, RelayPolicy
-from smtpproxy.smtp.extensions import ExtensionPolicy
+from smtpproxy.session.policy import ClientPolicy, RelayPolicy
 from smtpproxy.smtp.lineendings import BarePolicy
 from smtpproxy.store.offers import Offers
+
+from .policies import hostname, relay_policy, waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
     from smtpproxy.session.transaction import Transaction
 
     from .inbound import InboundSession
+    from .names import Names
     from .pool import Pool
     from .sweep import Sweep
+    from .tlsserver import ServerTls
 
 _CLIENTS_REMEMBERED = 4096
 _KEYWORDS_TOLD = 256
@@ -46,6 +50,12 @@ class Journal(Protocol):
     def internal_error(self, session: InboundSession) -> None:
         """Note the exception being handled: a bug of ours."""
 
+    def tls_failed(self, session: InboundSession, why: str) -> None:
+        """Note a handshake with a client that failed."""
+
+    def tls_secured(self, session: InboundSession) -> None:
+        """Note a handshake with a client that is done."""
+
     def tracer(self, session: InboundSession) -> Callable[[str, bytes], None] | None:
         """Give what writes a transcript of this session, if one is wanted."""
 
@@ -57,19 +67,39 @@ class Context:
     """One listener as its sessions see it."""
 
     def __init__(
-        self, settings: Listener, pool: Pool, sweep: Sweep, journal: Journal, clock: Callable[[], float]
+        self,
+        settings: Listener,
+        pool: Pool,
+        sweep: Sweep,
+        journal: Journal,
+        clock: Callable[[], float],
+        *,
+        tls: ServerTls | None = None,
+        names: Names | None = None,
     ) -> None:
-        """``clock`` is monotonic, in seconds."""
+        """``clock`` is monotonic, in seconds; ``tls`` is needed where the listener speaks TLS.
+
+        ``names`` finds clients' names, where backends are to be told.
+        """
         self.settings = settings
         self.pool = pool
         self.sweep = sweep
         self.journal = journal
         self.clock = clock
-        self.learned: Learned | None = None
+        self.tls = tls
+        self.names = names
+        self.hostname = hostname(settings)
+        self._learned: OrderedDict[tuple[RelayPolicy, str], Learned] = OrderedDict()
+        self._learned_by_client = False
         self.draining = False
         self.sessions = 0
-        self.policy = _relay_policy(settings, pool)
-        self.waits = _waits(settings, pool)
+        self._policies = {
+            (secure, trusted, named): relay_policy(
+                settings, pool.settings, secure=secure, trusted=trusted, with_address=named
+            )
+            for secure, trusted, named in itertools.product((False, True), repeat=3)
+        }
+        self.waits = waits(settings, pool.settings)
         prior_offer = settings.early_pipelining.prior_offer
         self.offers = None if prior_offer is None else Offers(prior_offer, clock)
         self._told: set[bytes] = set()
@@ -81,11 +111,19 @@ class Context:
         """Give a number that no other session of this process has."""
         return next(_session_numbers)
 
-    def client_policy(self, address: str) -> ClientPolicy:
+    def policy(self, address: str, *, secure: bool = False, trusted: bool = False) -> RelayPolicy:
+        """Give how a session behaves: inside TLS or not, with somebody whose XCLIENT is believed or not."""
+        return self._policies[secure, trusted, bool(address)]
+
+    def trusts(self, address: str) -> bool:
+        """Say whether XCLIENT is believed of whoever connects from there (rule H6)."""
+        return address in self.settings.trusted.xclient
+
+    def client_policy(self, address: str, *, secure: bool = False) -> ClientPolicy:
         """Give how a client is treated, by its address (rules S1, S2, S11)."""
-        policy = self._policy_for(address)
+        policy = self._policy_for(address, secure)
         if self.offers is not None and policy.early and not self.offers.known(_host(address)):
-            refusal = b"421 4.5.0 " + self.policy.hostname + b" No offer of early pipelining to you is known here\r\n"
+            refusal = b"421 4.5.0 " + self.hostname + b" No offer of early pipelining to you is known here\r\n"
             return ClientPolicy(policy.early, refusal, policy.bare, policy.pass_nul)
         return policy
 
@@ -99,23 +137,36 @@ class Context:
 
         The clients of a Unix socket have no address to be counted by.
         """
-        limits = self.settings.limits
         if self.draining:
             return "shutting down"
-        if self.sessions >= limits.sessions:
+        if self.sessions >= self.settings.limits.sessions:
             return "too many sessions"
-        if address:
-            network = self._network(address)
-            count = self._per_client.get(network, 0)
-            if count >= limits.sessions_per_client:
-                return "too many sessions from this client"
-            self._per_client[network] = count + 1
+        if address and not self._count_in(address):
+            return "too many sessions from this client"
         self.sessions += 1
+        return ""
+
+    def readmit(self, before: str, address: str) -> str:
+        """Count a session under another address from now on, or give why there is no room for it there."""
+        if address and not self._count_in(address):
+            return "too many sessions from this client"
+        self._count_out(before)
         return ""
 
     def dismiss(self, address: str) -> None:
         """Count a session out."""
         self.sessions -= 1
+        self._count_out(address)
+
+    def _count_in(self, address: str) -> bool:
+        network = self._network(address)
+        count = self._per_client.get(network, 0)
+        if count >= self.settings.limits.sessions_per_client:
+            return False
+        self._per_client[network] = count + 1
+        return True
+
+    def _count_out(self, address: str) -> None:
         if not address:
             return
         network = self._network(address)
@@ -125,22 +176,38 @@ class Context:
         else:
             del self._per_client[network]
 
-    def learn(self, learned: Learned) -> None:
-        """Keep what a backend said of itself, for sessions that begin without it (rule S18)."""
+    def learned(self, policy: RelayPolicy, address: str) -> Learned | None:
+        """Give what is known of the backend's EHLO reply to such a session (rule S18)."""
+        return self._learned.get((policy, address if self._learned_by_client else ""))
+
+    def learn(self, policy: RelayPolicy, address: str, learned: Learned, *, told: bool) -> None:
+        """Keep what a backend said of itself, for sessions that begin without it (rule S18).
+
+        ``told``: it knew who the client was, so another client may be told something else.
+        """
         new = [keyword for keyword in learned.extensions.dropped if keyword not in self._told]
         if new and len(self._told) < _KEYWORDS_TOLD:
             self._told.update(new)
             self.journal.extensions_dropped(self.settings.name, new)
-        self.learned = learned
+        if told and not self._learned_by_client:
+            self._learned_by_client = True
+            self._learned.clear()
+        self._learned[policy, address if self._learned_by_client else ""] = learned
+        if len(self._learned) > _CLIENTS_REMEMBERED:
+            self._learned.popitem(last=False)
 
     def _network_of(self, address: str) -> bytes | str:
         """Give the client network that limits count by."""
         limits = self.settings.limits
         return _network(address, limits.client_prefix_ipv4, limits.client_prefix_ipv6)
 
-    def _client_policy(self, address: str) -> ClientPolicy:
+    def _client_policy(self, address: str, secure: bool) -> ClientPolicy:  # lru_cache wants it so
         settings = self.settings
-        early = address in settings.early_pipelining.advertise_to
+        offer = settings.early_pipelining
+        networks = offer.advertise_to
+        if secure and offer.advertise_to_tls is not None:
+            networks = offer.advertise_to_tls
+        early = address in networks
         bare = settings.bare_line_endings
         for exception in settings.bare_line_endings_exceptions:
             if address in exception.networks:
@@ -154,7 +221,7 @@ class Context:
         if choice == "accept":
             return b""
         code = b"421 4.5.0 " if choice == "tempfail" else b"554 5.5.0 "
-        return code + self.policy.hostname + b" You spoke before the greeting\r\n"
+        return code + self.hostname + b" You spoke before the greeting\r\n"
 
 
 def _network(address: str, prefix4: int, prefix6: int) -> bytes | str:
@@ -172,50 +239,3 @@ def _network(address: str, prefix4: int, prefix6: int) -> bytes | str:
 def _host(address: str) -> bytes | str:
     """Give what counts as one client where offers are remembered: an IPv4 host, an IPv6 /64 (rule S2)."""
     return _network(address, 32, 64)
-
-
-def _relay_policy(settings: Listener, pool: Pool) -> RelayPolicy:
-    limits, backend = settings.limits, pool.settings
-    extensions = ExtensionPolicy(
-        settings.extensions,
-        settings.early_pipelining.keywords,
-        chunking=settings.chunking,
-        message_size=limits.message_size,
-        recipients=limits.recipients,
-    )
-    domains = settings.recipient_domains
-    return RelayPolicy(
-        hostname=settings.hostname.encode("idna") if not settings.hostname.isascii() else settings.hostname.encode(),
-        limits=Limits(
-            limits.line,
-            limits.auth_line,
-            limits.burst_commands,
-            limits.burst_octets,
-            limits.recipients,
-            limits.message_size,
-            limits.errors,
-        ),
-        extensions=extensions,
-        chunking=settings.chunking,
-        recipient_domains=None if domains is None else frozenset(domains),
-        eager=backend.connect == "eager",
-        reuse=backend.reuse is not None,
-        lockstep=backend.pace == "lockstep",
-    )
-
-
-def _waits(settings: Listener, pool: Pool) -> tuple[float, ...]:
-    """Give the seconds of each kind of wait, by its number (RFC 5321, 4.5.3.2)."""
-    client, backend = settings.timeouts, pool.settings.timeouts
-    return (
-        0.0,
-        backend.greeting,
-        backend.ehlo,
-        backend.mail,
-        backend.rcpt,
-        backend.data,
-        client.data_block,
-        backend.end_of_data,
-        backend.other,
-        client.command,
-    )

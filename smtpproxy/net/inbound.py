@@ -6,6 +6,7 @@ that writes is full, and judging by the clock.  What it decides about the protoc
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -13,94 +14,113 @@ from zope.interface import implementer
 
 from smtpproxy.session.actions import Action
 from smtpproxy.session.relay import Relay
-from smtpproxy.smtp.commands import Wait
+from smtpproxy.smtp.proxyheader import Ends, ProxyTls, v1_header, v2_header
 
-from .leg import BackendLeg, part
+from . import succession
+from .leg import BackendLeg
 from .linger import Linger
-from .transport import LeanTransport
+from .parting import part
+from .stamp import received
+from .timed import BACKEND_FULL, CLIENT_FULL, STUFFED, TimedSession
+from .transport import OwnTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twisted.python.failure import Failure
 
+    from smtpproxy.session.origin import Origin
+
     from .context import Context
     from .servers import Server
-
-# Reasons not to read from the client; it is read while there is none.
-_BACKEND_FULL: Final = 1
-_CLIENT_FULL: Final = 2
-_STUFFED: Final = 4
+    from .tls import TlsLayer
+    from .tlsfacts import TlsFacts
+    from .vouched import Vouched
 
 _CLEAN_ENDS: Final = frozenset({"quit", "client closed the connection"})
 
 
 @implementer(IHalfCloseableProtocol)
-class InboundSession:
+class InboundSession(TimedSession):
     """The protocol of the client's connection, and the owner of the backend's."""
 
     __slots__ = (
-        "_backend_mark",
-        "_backend_since",
-        "_client_mark",
-        "_client_since",
         "_dismissed",
         "_held",
-        "_paused",
         "_tried",
-        "_window_octets",
-        "_window_since",
         "address",
-        "context",
+        "certified",
+        "counted",
         "factory",
-        "leg",
+        "facts",
         "number",
-        "relay",
         "reused",
         "server",
-        "started",
         "transport",
+        "trusted",
+        "vouched",
     )
 
-    def __init__(self, context: Context, address: str) -> None:
-        """``address``: the client's, as text; empty on a Unix socket."""
-        self.context = context
+    def __init__(self, context: Context, address: str, counted: str, vouched: Vouched | None = None) -> None:
+        """``address``: the client's, as text; empty on a Unix socket. ``counted``: the one that limits count it by.
+
+        ``vouched``: what somebody in front of us has said of it already.
+        """
+        super().__init__(context)
         self.address = address
+        self.counted = counted
+        self.vouched = vouched
+        self.trusted = context.trusts(address)
+        """Whether XCLIENT is believed here (rule H6)."""
+        self.facts: TlsFacts | None = None
+        """Of the TLS with the client."""
+        self.certified = b""
+        """The login name that the client's certificate stands for."""
         self.number = context.next_number()
-        self.relay = Relay(context.policy, context.client_policy(address), context.learned)
+        policy = context.policy(address, trusted=self.trusted)
+        self.relay = Relay(policy, context.client_policy(address), context.learned(policy, address))
         self.relay.trace = context.journal.tracer(self)
+        if context.settings.trace_header:
+            self.relay.stamp = self._stamp
         self.transport: Any = None
         self.leg: BackendLeg | None = None
         self.server: Server | None = None
         self.reused = False
         """Whether a kept backend session served it."""
-        self.started = context.clock()
         self._tried: list[Server] | None = None
-        self._paused = 0
         self._held = False
         self._dismissed = False
-        self._client_mark = self._backend_mark = 0
-        self._client_since = self._backend_since = self._window_since = self.started
-        self._window_octets = 0
 
     # --- the client's connection (IProtocol, IHalfCloseableProtocol, IPushProducer) --------------------------------
 
     def makeConnection(self, transport: Any) -> None:
         """Begin."""
+        self.begin(transport, b"")
+
+    def begin(self, transport: Any, first: bytes) -> None:
+        """Begin with a client of whom ``first`` has been read already."""
         self.transport = transport
         transport.registerProducer(self, True)
         self.context.sweep.add(self, self.number)
         try:
-            relay = self.relay
-            relay.start(self.started)
-            if relay.backend is None and isinstance(transport, LeanTransport):
-                # The greeting can go at once; only a look before it tells if the client has spoken first (rule S2).
-                data = transport.read_now()
-                if data is not None:
-                    relay.client_received(data, self.started)
+            if self.context.settings.tls.mode == "implicit":
+                self.relay.await_tls()
+                succession.begin_tls(self, first)
+            else:
+                self.greet(self.started, first)
             self._settle()
         except Exception:
             self._own_fault()
+
+    def greet(self, now: float, first: bytes = b"") -> None:
+        """Begin the dialogue; ``first`` has been read of the client before."""
+        relay = self.relay
+        relay.start(now)
+        if relay.backend is None and not first and isinstance(self.transport, OwnTransport):
+            # The greeting can go at once; only a look before it tells if the client has spoken first (rule S2).
+            first = self.transport.read_now() or b""
+        if first:
+            relay.client_received(first, now)
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes of the client."""
@@ -125,7 +145,7 @@ class InboundSession:
     def pauseProducing(self) -> None:
         """The client does not read what we write (rule H9)."""
         self._client_since = self.context.clock()
-        self._pause(_CLIENT_FULL)
+        self._pause(CLIENT_FULL)
         if self.leg is not None:
             self.leg.pause_reading()
 
@@ -134,7 +154,7 @@ class InboundSession:
         self._client_since = self.context.clock()
         if self.leg is not None:
             self.leg.resume_reading()
-        self._resume(_CLIENT_FULL)
+        self._resume(CLIENT_FULL)
 
     def stopProducing(self) -> None:
         """The connection is gone, which connectionLost tells."""
@@ -157,64 +177,37 @@ class InboundSession:
         """The server does not read what we write, or reads again."""
         self._backend_since = self.context.clock()
         if full:
-            self._pause(_BACKEND_FULL)
+            self._pause(BACKEND_FULL)
         else:
-            self._resume(_BACKEND_FULL)
+            self._resume(BACKEND_FULL)
 
-    # --- time --------------------------------------------------------------------------------------------------------
+    def leg_secured(self, _leg: BackendLeg) -> None:
+        """The handshake with the server is done."""
+        self._tell(self.relay.backend_secured, self.context.clock())
 
-    def sweep(self, now: float) -> None:
-        """End what has waited too long (RFC 5321, 4.5.3.2; rule H9)."""
-        settings = self.context.settings
-        relay = self.relay
-        session = settings.timeouts.session
-        if (session is not None and now - self.started > session) or self._client_overdue(now):
-            self._tell(relay.client_timed_out)
-        elif self._backend_overdue(now):
-            self._tell(relay.backend_timed_out)
+    # --- TLS with the client (TlsOwner), and who it is ---------------------------------------------------------------
 
-    def _client_overdue(self, now: float) -> bool:
-        relay, waits = self.relay, self.context.waits
-        if self._paused & _CLIENT_FULL:
-            return now - self._client_since > self.context.settings.timeouts.write
-        wait = relay.client_wait
-        if wait is not Wait.DATA_BLOCK or self._paused:
-            self._window_since = now
-            self._window_octets = relay.octets
-        if wait is Wait.NOTHING or self._paused:
-            self._client_since = now
-            return False
-        mark = relay.command_count + relay.pipeline.replies + relay.octets
-        if mark != self._client_mark:
-            self._client_mark = mark
-            self._client_since = now
-        if now - self._client_since > waits[wait]:
-            return True
-        return wait is Wait.DATA_BLOCK and self._too_slow(now)
+    def tls_secured(self, layer: TlsLayer) -> None:
+        """Go on inside TLS."""
+        try:
+            succession.inside_tls(self, layer)
+            self._settle()
+        except Exception:
+            self._own_fault()
 
-    def _too_slow(self, now: float) -> bool:
-        """Judge mail data by how much of it came within a window of time (rule H9)."""
-        settings = self.context.settings
-        if now - self._window_since < settings.timeouts.minimum_progress:
-            return False
-        came, self._window_octets = self.relay.octets - self._window_octets, self.relay.octets
-        self._window_since = now
-        return came < settings.limits.minimum_progress
+    def tls_failed(self, _layer: TlsLayer, why: str) -> None:
+        """End: there is nobody to talk to."""
+        self.context.journal.tls_failed(self, why)
+        self._tell(self.relay.client_lost, f"TLS handshake failed: {why}")
 
-    def _backend_overdue(self, now: float) -> bool:
-        relay, timeouts = self.relay, self.context.pool.settings.timeouts
-        if self._paused & _BACKEND_FULL:
-            return now - self._backend_since > timeouts.data_block
-        wait = relay.backend_wait
-        mark = relay.reply_count + relay.octets
-        if wait is Wait.NOTHING or mark != self._backend_mark:
-            self._backend_mark = mark
-            self._backend_since = now
-            return False
-        waited = now - self._backend_since
-        if wait is Wait.GREETING and waited > timeouts.connect and self.leg is not None and not self.leg.connected:
-            return True
-        return waited > self.context.waits[wait]
+    def identified(self, origin: Origin) -> None:
+        """Tell the relay who the client is."""
+        self._tell(self.relay.client_identified, origin)
+
+    def _stamp(self) -> bytes:
+        return received(self, time.time())
+
+    # --- time ------------------------------------------------------------------------------------------------------
 
     def stop_holding(self) -> None:
         """Write the replies that still wait for the rest of their group (rule S4)."""
@@ -259,9 +252,9 @@ class InboundSession:
             self.leg.transport.write(out[0] if len(out) == 1 else b"".join(out))
             out.clear()
         if relay.stuffed:
-            self._pause(_STUFFED)
-        elif self._paused & _STUFFED:
-            self._resume(_STUFFED)
+            self._pause(STUFFED)
+        elif self._paused & STUFFED:
+            self._resume(STUFFED)
         if relay.pipeline.ready and not self._held:
             self._held = True
             self.context.sweep.hold(self)
@@ -297,15 +290,36 @@ class InboundSession:
             self._dial()
 
     def _dial(self) -> None:
-        leg = self.context.pool.dial(self, self._tried if self._tried is not None else [])
+        pool = self.context.pool
+        tried = self._tried if self._tried is not None else []
+        identity = pool.settings.identity
+        if identity == "source-address":
+            leg = pool.dial(self, tried, source=self.address)
+        elif identity in {"proxy-v1", "proxy-v2"}:
+            leg = pool.dial(self, tried, preamble=self._preamble())
+        else:
+            leg = pool.dial(self, tried)
         if isinstance(leg, str):
             self.context.journal.backend_failed(self.context.pool.name, "", leg)
             self._tell(self.relay.backend_failed, leg)
             return
         self.leg = leg
         self.server = leg.server
-        if self._paused & _CLIENT_FULL:
+        if self._paused & CLIENT_FULL:
             leg.pause_reading()
+
+    def _preamble(self) -> bytes:
+        """Give the PROXY header for a connection with a server."""
+        port, destination = succession.ends_of(self)
+        ends = Ends((self.address, port), destination) if self.address and destination else None
+        if self.context.pool.settings.identity == "proxy-v1":
+            return v1_header(ends)
+        facts = self.facts
+        if facts is None:
+            return v2_header(ends)
+        common_name = succession.common_name(facts.subject)
+        tls = ProxyTls(facts.version, facts.cipher, common_name, facts.verified, facts.servername, facts.alpn)
+        return v2_header(ends, tls)
 
     def _next_server(self) -> None:
         leg, self.leg = self.leg, None
@@ -323,7 +337,7 @@ class InboundSession:
         leg, self.leg = self.leg, None
         if leg is not None:
             # Where the server does not read, nothing that is still to be written would ever leave.
-            leg.close(reset=reset or bool(self._paused & _BACKEND_FULL))
+            leg.close(reset=reset or bool(self._paused & BACKEND_FULL))
         self._backend_writable()
 
     def _quit_backend(self) -> None:
@@ -346,12 +360,29 @@ class InboundSession:
         self._backend_writable()
 
     def _backend_writable(self) -> None:
-        if self._paused & _BACKEND_FULL:
-            self._resume(_BACKEND_FULL)
+        if self._paused & BACKEND_FULL:
+            self._resume(BACKEND_FULL)
+
+    def _start_backend_tls(self) -> None:
+        leg, tls = self.leg, self.context.pool.tls
+        if leg is not None and tls is not None:
+            self._backend_since = self.context.clock()
+            leg.start_tls(tls)
+
+    def _start_tls(self) -> None:
+        self._client_since = self.context.clock()
+        succession.begin_tls(self)
+
+    def _change_client(self) -> None:
+        succession.change_client(self)
+        self._settle()
+
+    def _identify_client(self) -> None:
+        succession.identify(self)
 
     def _probe_client(self) -> None:
         transport = self.transport
-        data = transport.read_now() if isinstance(transport, LeanTransport) else None
+        data = transport.read_now() if isinstance(transport, OwnTransport) else None
         if data is None:
             self.relay.client_quiet(self.context.clock())
         else:
@@ -362,8 +393,9 @@ class InboundSession:
         context = self.context
         self._report_transactions()
         relay = self.relay
-        if relay.learned is not None and relay.learned is not context.learned:
-            context.learn(relay.learned)
+        learned, policy = relay.learned, relay.policy
+        if learned is not None and learned is not context.learned(policy, self.address):
+            context.learn(policy, self.address, learned, told=relay.told)
         self._dismiss()
         context.journal.session_ended(self)
         self._part()
@@ -373,7 +405,7 @@ class InboundSession:
         if not self._dismissed:
             self._dismissed = True
             self.context.sweep.discard(self, self.number)
-            self.context.dismiss(self.address)
+            self.context.dismiss(self.counted)
 
     def _part(self) -> None:
         """Close the client's connection so that the last reply arrives."""
@@ -428,7 +460,7 @@ class InboundSession:
 
 def _has_input(transport: Any) -> bool:
     """Say whether something of the client waits to be read; a close would be a reset, and replies lost."""
-    return isinstance(transport, LeanTransport) and not transport.is_quiet()
+    return isinstance(transport, OwnTransport) and not transport.is_quiet()
 
 
 _ACTIONS: Final[dict[Action, Callable[[InboundSession], None]]] = {
@@ -440,5 +472,9 @@ _ACTIONS: Final[dict[Action, Callable[[InboundSession], None]]] = {
     Action.AWAIT_CLOSE: InboundSession._await_close,  # noqa: SLF001
     Action.RELEASE_BACKEND: InboundSession._release_backend,  # noqa: SLF001
     Action.PROBE_CLIENT: InboundSession._probe_client,  # noqa: SLF001
+    Action.START_TLS: InboundSession._start_tls,  # noqa: SLF001
+    Action.START_BACKEND_TLS: InboundSession._start_backend_tls,  # noqa: SLF001
+    Action.CHANGE_CLIENT: InboundSession._change_client,  # noqa: SLF001
+    Action.IDENTIFY_CLIENT: InboundSession._identify_client,  # noqa: SLF001
     Action.CLOSE_CLIENT: InboundSession._close_client,  # noqa: SLF001
 }

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint, connectProtocol
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from zope.interface import implementer
 
-from .transport import FLUSH_SECONDS, LeanTransport
+from .parting import part
+from .sourceaddress import bind_as
+from .tls import TlsLayer
+from .transport import LeanTransport, OwnTransport
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from smtpproxy.session.backend import Backend
 
     from .servers import Server
+    from .tlsclient import ClientTls
 
 
 class LegOwner(Protocol):
@@ -33,16 +37,36 @@ class LegOwner(Protocol):
     def leg_full(self, *, full: bool) -> None:
         """Learn that the server does not read what we send, or reads it again."""
 
+    def leg_secured(self, leg: BackendLeg) -> None:
+        """Learn that the TLS handshake which was asked for is done, with the right server."""
+
+
+class Approach(NamedTuple):
+    """How a connection with a server begins."""
+
+    source: str = ""
+    """The address that it comes from; empty: the kernel's choice."""
+    preamble: bytes = b""
+    """What is sent before all else, in clear: a PROXY header."""
+    tls: ClientTls | None = None
+    """TLS from the first octet on (behind the preamble)."""
+
+
+PLAINLY: Final = Approach()
+
 
 @implementer(IHalfCloseableProtocol)
 class BackendLeg:
     """A Twisted protocol that tells its owner of the moment what happens to the connection."""
 
-    __slots__ = ("backend", "factory", "idle_since", "owner", "server", "transport")
+    __slots__ = ("_approach", "_layer", "_tls", "backend", "factory", "idle_since", "owner", "server", "transport")
 
-    def __init__(self, owner: LegOwner, server: Server) -> None:
+    def __init__(self, owner: LegOwner, server: Server, approach: Approach = PLAINLY) -> None:
         self.owner = owner
         self.server = server
+        self._approach = approach
+        self._tls: ClientTls | None = None
+        self._layer: TlsLayer | None = None
         self.backend: Backend | None = None
         """The state of the SMTP session, while nobody else keeps it."""
         self.transport: Any = None
@@ -52,6 +76,35 @@ class BackendLeg:
         """Begin."""
         self.transport = transport
         transport.registerProducer(self, True)
+        approach = self._approach
+        if approach is PLAINLY:
+            return
+        transport.write(approach.preamble)
+        if approach.tls is not None:
+            self.start_tls(approach.tls)
+
+    # --- TLS (TlsOwner) --------------------------------------------------------------------------------------------
+
+    def start_tls(self, tls: ClientTls) -> None:
+        """Begin the handshake: what the server sends from now on is part of it."""
+        self._tls = tls
+        layer = self._layer = TlsLayer(tls.connection(self.server.host), self)
+        lower, self.transport = self.transport, layer
+        layer.start(lower, self, speak=True)
+
+    def tls_secured(self, layer: TlsLayer) -> None:
+        """See whether it is the right server."""
+        why = "" if self._tls is None else self._tls.judge(layer.connection, self.server.host)
+        if why:
+            self.owner.leg_lost(self, f"TLS: {why}")
+        elif self._approach.tls is None:
+            self.owner.leg_secured(self)
+
+    def tls_failed(self, _layer: TlsLayer, why: str) -> None:
+        """Give the server up."""
+        self.owner.leg_lost(self, f"TLS handshake failed: {why}")
+
+    # --- the connection (IProtocol, IHalfCloseableProtocol, IPushProducer) -----------------------------------------
 
     def dataReceived(self, data: bytes) -> None:
         """Pass it to the owner."""
@@ -84,7 +137,7 @@ class BackendLeg:
     def connected(self) -> bool:
         """Whether the connection has come about."""
         transport = self.transport
-        return transport is not None and (not isinstance(transport, LeanTransport) or transport.is_connected())
+        return transport is not None and (not isinstance(transport, OwnTransport) or transport.is_connected())
 
     def pause_reading(self) -> None:
         """Read nothing of the server for a while."""
@@ -100,12 +153,17 @@ class BackendLeg:
     def quiet(self) -> bool:
         """Whether the server has neither said anything nor closed, as far as one look tells."""
         transport = self.transport
-        return not isinstance(transport, LeanTransport) or transport.is_quiet()
+        return not isinstance(transport, OwnTransport) or transport.is_quiet()
 
     def close(self, *, reset: bool = False) -> None:
         """Close, with what is still unwritten or with a reset; the owner hears nothing more."""
         self.owner = NOBODY
+        if self._layer is not None and self._tls is not None and self._layer.is_connected():
+            # Tickets come behind the handshake: by now they are here.
+            self._tls.remember(self._layer.connection, self.server.host)
         part(self.transport, reset=reset)
+        if self._layer is not None and self._tls is not None:
+            self._tls.ended(self._layer.connection)
 
 
 class _Nobody:
@@ -122,23 +180,11 @@ class _Nobody:
     def leg_full(self, *, full: bool) -> None:
         """Mind nothing."""
 
+    def leg_secured(self, leg: BackendLeg) -> None:
+        """Mind nothing."""
+
 
 NOBODY = _Nobody()
-
-
-def part(transport: Any, *, reset: bool = False) -> None:
-    """Close a connection whose protocol wants to hear nothing more of it."""
-    if isinstance(transport, LeanTransport):
-        transport.detach(reset=reset)
-    elif transport is not None:
-        transport.unregisterProducer()
-        # A paused transport would never report its loss.
-        transport.resumeProducing()
-        if reset:
-            transport.abortConnection()
-        else:
-            transport.loseConnection()
-            transport.reactor.callLater(FLUSH_SECONDS, transport.abortConnection)
 
 
 class Unreached(NamedTuple):
@@ -155,19 +201,19 @@ class Dialler:
         self._reactor = reactor
         self._lean = lean
 
-    def dial(self, owner: LegOwner, server: Server, timeout: float) -> BackendLeg | Unreached:
+    def dial(
+        self, owner: LegOwner, server: Server, timeout: float, approach: Approach = PLAINLY
+    ) -> BackendLeg | Unreached:
         """Begin to connect; give the leg, or why it failed at once. ``timeout`` (seconds) is for stock transports."""
-        leg = BackendLeg(owner, server)
+        leg = BackendLeg(owner, server, approach)
         if not self._lean:
             self._dial_stock(leg, server, timeout)
             return leg
         try:
-            sock = socket.socket(server.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            sock = _socket_for(server, approach.source)
         except OSError as problem:
             return Unreached(problem.strerror or str(problem), by_server=False)
         try:
-            if server.family != socket.AF_UNIX:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.connect(server.address)
         except BlockingIOError:
             if server.family == socket.AF_UNIX:
@@ -175,7 +221,8 @@ class Dialler:
                 return Unreached("no room in the queue of the socket", by_server=True)
         except OSError as problem:
             sock.close()
-            return Unreached(problem.strerror or str(problem), by_server=True)
+            # With the client's own address it may be that which cannot be had from here.
+            return Unreached(problem.strerror or str(problem), by_server=not approach.source)
         LeanTransport(self._reactor, sock, server.address).start(leg)
         return leg
 
@@ -188,6 +235,20 @@ class Dialler:
             endpoint = TCP4ClientEndpoint(self._reactor, server.address[0], server.address[1], timeout)
         connecting = connectProtocol(endpoint, leg)
         connecting.addCallbacks(_no_delay, leg.connectionLost)
+
+
+def _socket_for(server: Server, source: str) -> socket.socket:
+    """Give a socket for a connection with ``server`` that comes from ``source``. Raises OSError."""
+    sock = socket.socket(server.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        if server.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if source:
+            bind_as(sock, source)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def _no_delay(leg: BackendLeg) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from zope.interface import implementer
 
-from .leg import part
+from .parting import part
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure

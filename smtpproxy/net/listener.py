@@ -12,8 +12,9 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
+from .gate import ProxyGate
 from .inbound import InboundSession
-from .linger import Linger
+from .refusal import refusal
 from .transport import LeanTransport
 
 if TYPE_CHECKING:
@@ -193,25 +194,17 @@ class _StockFactory(Factory):
 
 
 def session_for(context: Context, address: str) -> Any:
-    """Give the protocol for a new client: a session, or a refusal where there is no room (421)."""
-    why = context.admit(address)
-    if not why:
-        return InboundSession(context, address)
-    context.journal.session_refused(context.settings.name, address, why)
-    reply = b"421 4.3.2 " + context.policy.hostname + b" " + why.capitalize().encode() + b", try again later\r\n"
-    return Refusal(context, reply)
+    """Give the protocol for a new client: a session, or a refusal where there is no room (421).
 
-
-class Refusal(Linger):
-    """Says one reply and closes."""
-
-    __slots__ = ("_reply",)
-
-    def __init__(self, context: Context, reply: bytes) -> None:
-        super().__init__(context.sweep, context.next_number(), context.clock() + context.settings.timeouts.close)
-        self._reply = reply
-
-    def makeConnection(self, transport: Any) -> None:
-        """Say it."""
-        transport.write(self._reply)
-        super().makeConnection(transport)
+    Where a PROXY header may come first, it is read before there is a session.
+    """
+    if context.settings.proxy_protocol != "off":
+        if address in context.settings.trusted.proxy_protocol:
+            why = context.admit("")
+            return refusal(context, address, why) if why else ProxyGate(context, address)
+        if context.settings.proxy_protocol == "required":
+            return refusal(context, address, "not allowed to connect")
+    # Who speaks for many is not one client (rule H6).
+    counted = "" if context.trusts(address) else address
+    why = context.admit(counted)
+    return refusal(context, address, why) if why else InboundSession(context, address, counted)

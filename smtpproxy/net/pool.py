@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .leg import BackendLeg
+from .leg import PLAINLY, Approach, BackendLeg
+from .policies import CONNECTION_BOUND
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .leg import Dialler, LegOwner
     from .servers import Server, Servers
     from .sweep import Sweep
+    from .tlsclient import ClientTls
 
 _FAREWELL: float = 10.0
 """Seconds that a server has to answer QUIT."""
@@ -27,10 +29,19 @@ class Pool:
     """Lends connections with the servers of one backend; owns those that nobody uses."""
 
     def __init__(
-        self, name: str, settings: BackendSettings, servers: Servers, dialler: Dialler, clock: Callable[[], float]
+        self,
+        name: str,
+        settings: BackendSettings,
+        servers: Servers,
+        dialler: Dialler,
+        clock: Callable[[], float],
+        *,
+        tls: ClientTls | None = None,
     ) -> None:
+        """``tls`` is needed where the backend's settings speak of TLS; ``clock`` is monotonic, in seconds."""
         self.name = name
         self.settings = settings
+        self.tls = tls
         self.once_only = False
         """Whether the backend takes EHLO only once in a session, so that none can be kept."""
         self._servers = servers
@@ -39,6 +50,8 @@ class Pool:
         self._kept: list[BackendLeg] = []
         self._leaving: dict[BackendLeg, float] = {}
         self._closed = False
+        self._implicit = settings.tls.mode == "implicit"
+        self._bound = settings.identity in CONNECTION_BOUND
         self.report: Callable[[str, str, str], None] = lambda _backend, _server, _why: None
         """Told the backend, a server that could not be dialled, and why."""
 
@@ -54,12 +67,20 @@ class Pool:
             leg.close()
         return None
 
-    def dial(self, owner: LegOwner, tried: list[Server]) -> BackendLeg | str:
-        """Begin to connect to the best server that is not in ``tried``; give the leg, or why there is none."""
+    def dial(
+        self, owner: LegOwner, tried: list[Server], *, source: str = "", preamble: bytes = b""
+    ) -> BackendLeg | str:
+        """Begin to connect to the best server that is not in ``tried``; give the leg, or why there is none.
+
+        ``source`` and ``preamble`` as in ``Approach``: they make the connection one client's own (rule S18).
+        """
+        approach = PLAINLY
+        if source or preamble or self._implicit:
+            approach = Approach(source, preamble, self.tls if self._implicit else None)
         why = "no server is left to try" if tried else "no server of the backend has an address"
-        while (server := self._servers.next(tried)) is not None:
+        while (server := self._servers.next(tried, source)) is not None:
             tried.append(server)
-            leg = self._dialler.dial(owner, server, self.settings.timeouts.connect)
+            leg = self._dialler.dial(owner, server, self.settings.timeouts.connect, approach)
             if isinstance(leg, BackendLeg):
                 return leg
             why = f"{server.name}: {leg.why}"
@@ -79,6 +100,7 @@ class Pool:
             reuse is None
             or backend is None
             or self._closed
+            or self._bound
             or self.once_only
             or backend.uses >= reuse.uses
             or len(self._kept) >= reuse.sessions
@@ -147,3 +169,6 @@ class Pool:
 
     def leg_full(self, *, full: bool) -> None:
         """Mind nothing: nothing but QUIT is sent here."""
+
+    def leg_secured(self, leg: BackendLeg) -> None:
+        """Mind nothing: whoever begins TLS waits for it."""

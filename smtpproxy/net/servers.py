@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 class Server:
     """One address that a backend can be reached at."""
 
-    __slots__ = ("address", "family", "name", "rests_until")
+    __slots__ = ("address", "family", "host", "name", "rests_until")
 
-    def __init__(self, name: str, family: int, address: Any) -> None:
-        """``name`` as the log shows it; ``family`` and ``address`` as the socket module wants them."""
+    def __init__(self, name: str, family: int, address: Any, host: str = "localhost") -> None:
+        """``name`` as the log shows it; ``family`` and ``address`` as the socket module wants them.
+
+        ``host``: its name or address as the configuration has it, which its certificate is for.
+        """
+        self.host = host
         self.name = name
         self.family = family
         self.address = address
@@ -62,12 +66,15 @@ class Servers:
         """Whether an address can change, so that it must be looked up again."""
         return any(_is_name(endpoint) for endpoint in self._endpoints)
 
-    def next(self, tried: list[Server]) -> Server | None:
-        """Give the server to try after those in ``tried``, the resting ones last; None when all have been."""
+    def next(self, tried: list[Server], source: str = "") -> Server | None:
+        """Give the server to try after those in ``tried``, the resting ones last; None when all have been.
+
+        ``source``: the address to connect from, which only servers of its own family can be reached by.
+        """
         resting = None
         now = self._clock()
         for server in self._all:
-            if server in tried:
+            if server in tried or (source and server.family != _family(source)):
                 continue
             if server.rests_until <= now:
                 return server
@@ -77,6 +84,10 @@ class Servers:
     def failed(self, server: Server) -> None:
         """Let a server rest."""
         server.rests_until = self._clock() + self._rest
+
+
+def _family(address: str) -> int:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def _servers(endpoint: Endpoint, known: list[Server]) -> list[Server]:
@@ -90,7 +101,7 @@ def _servers(endpoint: Endpoint, known: list[Server]) -> list[Server]:
         address: Any = found_address
         host, port = address[:2]
         name = f"{host}:{port}" if family == socket.AF_INET else f"[{host}]:{port}"
-        server = by_address.setdefault(address, Server(name, family, address))
+        server = by_address.setdefault(address, Server(name, family, address, endpoint.host))
         if server not in servers:
             servers.append(server)
     return servers

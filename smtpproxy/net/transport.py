@@ -29,13 +29,35 @@ _CLEANLY: Final = Failure(error.ConnectionDone("Connection was closed cleanly.")
 _NOT_YET: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOTCONN, errno.EINPROGRESS})
 
 
+class OwnTransport:
+    """What transports of ours can do beyond Twisted's interface."""
+
+    __slots__ = ()
+
+    def detach(self, *, reset: bool = False) -> None:
+        """Close, with a reset or when everything is written; the protocol has gone and hears nothing."""
+        raise NotImplementedError
+
+    def read_now(self) -> bytes | None:
+        """Read once, without waiting; None where nothing is there (or nothing more will come)."""
+        raise NotImplementedError
+
+    def is_quiet(self) -> bool:
+        """Say whether the peer has neither sent anything nor closed. What it had sent is lost."""
+        raise NotImplementedError
+
+    def is_connected(self) -> bool:
+        """Say whether the connection has come about."""
+        raise NotImplementedError
+
+
 @implementer(
     interfaces.ITCPTransport,
     interfaces.IReadWriteDescriptor,
     interfaces.IPushProducer,
     interfaces.IConsumer,
 )
-class LeanTransport:
+class LeanTransport(OwnTransport):
     """One connected, or still connecting, stream socket and its protocol."""
 
     __slots__ = (
@@ -241,7 +263,7 @@ class LeanTransport:
 
     def detach(self, *, reset: bool = False) -> None:
         """Close, with a reset or when everything is written; the protocol has gone and hears nothing."""
-        self.protocol = _NOBODY
+        self.protocol = NOBODY
         self._producer = None
         if self._fd < 0:
             return
@@ -303,7 +325,7 @@ class LeanTransport:
         if self._fd < 0:
             return
         self._close()
-        protocol, self.protocol = self.protocol, _NOBODY
+        protocol, self.protocol = self.protocol, NOBODY
         protocol.connectionLost(reason)
 
     def connectionLost(self, reason: Failure) -> None:
@@ -362,8 +384,12 @@ class _Nobody:
     def dataReceived(self, data: bytes) -> None:
         """Throw it away."""
 
+    def readConnectionLost(self) -> None:
+        """Nobody minds."""
+
     def connectionLost(self, reason: Failure) -> None:
         """Nobody minds."""
 
 
-_NOBODY: Final = _Nobody()
+NOBODY: Final = _Nobody()
+"""A protocol that wants to hear nothing."""

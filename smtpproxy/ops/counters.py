@@ -29,6 +29,9 @@ class Counters:
         "smuggling_lines",  # mail data with a bare CR or LF seen in it (S11)
         "synchronisation_violations",  # bytes behind a command that ends a burst (S5)
         "timeouts",  # session that a time-out ended, of the client or of the backend
+        "tls_failures",  # TLS handshake with a client that failed
+        "tls_handshakes",  # TLS handshake with a client that succeeded
+        "tls_resumed",  # of these, one that resumed a session
         "transactions",  # mail transaction begun: MAIL answered with 2xx
     )
 
@@ -51,6 +54,9 @@ class Counters:
     smuggling_lines: int
     synchronisation_violations: int
     timeouts: int
+    tls_failures: int
+    tls_handshakes: int
+    tls_resumed: int
     transactions: int
 
     def __init__(self) -> None:

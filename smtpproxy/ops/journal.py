@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from smtpproxy.net.inbound import InboundSession
+    from smtpproxy.net.tlsfacts import TlsFacts
     from smtpproxy.session.transaction import Transaction
 
     from .counters import Counters
@@ -64,12 +65,16 @@ class Journal:
         pipeline = relay.pipeline
         saved = pipeline.replies - relay.turns
         self._count(session, saved)
+        facts, vouched = session.facts, session.vouched
         self._log.info(
             "session",
             {
                 "session": session.number,
                 "listener": session.context.settings.name,
                 "client": session.address or "unix",
+                "via": vouched.via if vouched is not None else None,
+                "login": session.certified or (vouched.login if vouched is not None else None) or None,
+                **(_tls_fields(facts) if facts is not None else {}),
                 "ehlo": relay.ehlo[5:-2] or None,
                 "backend": session.server.name if session.server is not None else None,
                 "reused": session.reused or None,
@@ -113,6 +118,24 @@ class Journal:
         self._counters.backend_failures += 1
         self._log.warning("backend_failed", {"backend": backend, "server": server or None, "why": why})
 
+    def tls_secured(self, session: InboundSession) -> None:
+        """Count a handshake with a client; the session's line has the rest."""
+        self._counters.tls_handshakes += 1
+        self._counters.tls_resumed += session.facts is not None and session.facts.resumed
+
+    def tls_failed(self, session: InboundSession, why: str) -> None:
+        """Write and count a handshake with a client that failed."""
+        self._counters.tls_failures += 1
+        self._log.warning(
+            "tls_failed",
+            {
+                "session": session.number,
+                "listener": session.context.settings.name,
+                "client": session.address or "unix",
+                "why": why,
+            },
+        )
+
     def internal_error(self, session: InboundSession) -> None:
         """Write and count the exception that is being handled (rule H10)."""
         self._counters.internal_errors += 1
@@ -143,3 +166,15 @@ class Journal:
                 self._log.info("transcript", {"session": number, "line": direction.encode() + b" " + shown})
 
         return trace
+
+
+def _tls_fields(facts: TlsFacts) -> dict[str, str | bool | None]:
+    return {
+        "tls": facts.version,
+        "cipher": facts.cipher,
+        "resumed": facts.resumed or None,
+        "sni": facts.servername or None,
+        "certificate": facts.subject or None,
+        "fingerprint": facts.fingerprint or None,
+        "certificate_error": facts.verify_error or None,
+    }

@@ -16,6 +16,10 @@ class Action(Enum):
     AWAIT_CLOSE = "leave has been taken of the backend: close when it has answered"
     RELEASE_BACKEND = "keep the backend session for another client"
     PROBE_CLIENT = "read once more, without waiting, and report by client_received or client_quiet (rule H4)"
+    START_TLS = "go on inside TLS with the client, by another relay (rule S6)"
+    START_BACKEND_TLS = "begin TLS with the backend, and report by backend_secured"
+    CHANGE_CLIENT = "go on with the client that XCLIENT has named, by another relay"
+    IDENTIFY_CLIENT = "find out who the client is, and report by client_identified"
     CLOSE_CLIENT = "close the client connection when everything is written"
 
     # They are looked up in a table for every session; each is the only one of its name.

@@ -25,17 +25,21 @@ from smtpproxy.smtp.commands import (
     OWN_HELO,
     OWN_QUIT,
     OWN_RSET,
+    OWN_STARTTLS,
+    OWN_XCLIENT,
+    OWN_XFORWARD,
     RCPT,
     RSET,
     VRFY,
     Verb,
 )
 
-from . import ending, message
+from . import ending, introduction, message
+from .actions import Action
 from .backend import ChunkSlot, Event
 from .frontend import Event as ClientEvent
 from .pipeline import Slot
-from .policy import Learned
+from .policy import BackendTls, Learned
 from .transaction import Transaction
 
 if TYPE_CHECKING:
@@ -48,8 +52,6 @@ if TYPE_CHECKING:
     from .relay import Relay
 
 _CLOSING: Final = 421
-NEED_EHLO: Final = frozenset({MAIL, RCPT, DATA, BDAT, AUTH, VRFY, EXPN, ETRN})
-"""Commands that a session may not be asked under another client's EHLO (rule S18)."""
 _MAY_NEED_EXTENSIONS: Final = frozenset({MAIL, RCPT, AUTH, VRFY, EXPN, HELP, ETRN})
 _GREETINGS: Final = frozenset({GREETING, OWN_GREETING})
 
@@ -119,11 +121,15 @@ def _own_greeting(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> N
 def greet_again(relay: Relay, kept: Backend, slot: Slot) -> None:
     """Answer for a kept session, which greeted us long ago."""
     if slot.verb is GREETING:
-        slot.reply = b"220 " + kept.host + b" ESMTP\r\n"
+        slot.reply = b"220 " + kept.host + b" ESMTP\r\n" if kept.host else kept.greeting
     relay.missing = frozenset()
+    if introduction.is_stranger(relay, kept):
+        kept.estrange()
+        return
+    introduction.settled(relay, kept)
     if not relay.ehlo:
         # Not under the name of the client before: what needs an EHLO is refused until this one has said its own.
-        kept.decisions |= NEED_EHLO
+        kept.decisions |= introduction.NEED_EHLO
     elif kept.extensions is not None:
         _compare(relay, kept, kept.extensions)
     relay.resume_identity(kept)
@@ -139,6 +145,8 @@ def _turned_away(relay: Relay, backend: Backend, reply: Reply) -> None:
 def _ehlo(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
     if reply.code < 300:
         head, extensions = relay.policy.extensions.adapt(reply.raw)
+        if backend.stranger and introduction.next_step(relay, backend, slot, extensions):
+            return
         _identified(relay, backend, slot, extensions)
         backend.host = head.split(b" ", 1)[0] or relay.policy.hostname
         if relay.learned is None or relay.learned.extensions is not extensions:
@@ -181,6 +189,8 @@ def _helo_instead(relay: Relay, backend: Backend, _slot: Slot, reply: Reply) -> 
         _pass_back(relay, backend, slot, reply)
         return
     nothing = relay.policy.extensions.nothing
+    if backend.stranger and introduction.next_step(relay, backend, slot, nothing):
+        return
     _identified(relay, backend, Slot(HELO, b"HELO" + slot.raw[4:]), nothing)
     relay.ehlo = slot.raw
     head = reply.lines[0].strip() or relay.policy.hostname
@@ -194,6 +204,9 @@ def _helo(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
     if reply.code < 300:
         _identified(relay, backend, slot, relay.policy.extensions.nothing)
         backend.host = reply.lines[0].split(b" ", 1)[0] or relay.policy.hostname
+    elif reply.code == 503 and backend.ehlo and not relay.ehlo:
+        _second_refused(relay, backend, slot)
+        return
     elif relay.transaction is not None:
         _refused_amid(relay, reply)
         return
@@ -206,13 +219,17 @@ def _identified(relay: Relay, backend: Backend, slot: Slot, extensions: Extensio
     relay.missing = frozenset()
     ending.finish_transaction(relay, b"")
     backend.identified(slot.raw, extensions)
+    introduction.settled(relay, backend)
     relay.pace = "pipelined" if backend.pipelining else "lockstep"
 
 
 def _own_ehlo(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
     if reply.code < 300:
         head, extensions = relay.policy.extensions.adapt(reply.raw)
+        if backend.stranger and introduction.next_step(relay, backend, slot, extensions):
+            return
         backend.identified(slot.raw, extensions)
+        introduction.settled(relay, backend)
         backend.host = head.split(b" ", 1)[0] or relay.policy.hostname
         if relay.learned is None or relay.learned.extensions is not extensions:
             relay.learned = Learned(backend.host, extensions)
@@ -234,8 +251,11 @@ def _own_ehlo(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
 def _own_helo(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
     if reply.code < 300:
         nothing = relay.policy.extensions.nothing
+        if backend.stranger and introduction.next_step(relay, backend, slot, nothing):
+            return
         # Noted under the line that the client gave, so that it counts as said.
         backend.identified(relay.ehlo, nothing)
+        introduction.settled(relay, backend)
         backend.host = reply.lines[0].split(b" ", 1)[0] or relay.policy.hostname
         _compare(relay, backend, nothing)
     elif reply.code >= 400:
@@ -257,6 +277,29 @@ def _own_rset(relay: Relay, backend: Backend, _slot: Slot, reply: Reply) -> None
         backend.transaction = backend.partial = backend.message_refused = False
     else:
         ending.backend_lost(relay, "backend refused RSET")
+
+
+def _own_starttls(relay: Relay, backend: Backend, _slot: Slot, reply: Reply) -> None:
+    if reply.code < 300:
+        relay.actions.append(Action.START_BACKEND_TLS)
+    elif relay.policy.backend_tls is BackendTls.REQUIRED:
+        relay.retry(f"backend refused STARTTLS: {reply.raw!r}")
+    else:
+        backend.move(Event.TLS_ENDED)
+        backend.tls_refused = True
+
+
+def _own_xclient(relay: Relay, backend: Backend, slot: Slot, reply: Reply) -> None:
+    if reply.code < 300:
+        introduction.introduced(relay, backend)
+    elif reply.code >= 400:
+        _turned_away(relay, backend, reply)
+    else:
+        _nonsense(relay, slot)
+
+
+def _own_xforward(_relay: Relay, _backend: Backend, _slot: Slot, _reply: Reply) -> None:
+    """Mind nothing: it only concerns the server's log."""
 
 
 def _own_quit(_relay: Relay, backend: Backend, _slot: Slot, _reply: Reply) -> None:
@@ -363,6 +406,9 @@ TABLE: Final[dict[Verb, Callable[[Relay, Backend, Slot, Reply], None]]] = {
     OWN_HELO: _own_helo,
     OWN_RSET: _own_rset,
     OWN_QUIT: _own_quit,
+    OWN_STARTTLS: _own_starttls,
+    OWN_XCLIENT: _own_xclient,
+    OWN_XFORWARD: _own_xforward,
     MAIL: _mail,
     RCPT: _rcpt,
     DATA: _data,

@@ -5,6 +5,7 @@ out at a time, PIPELINED sends groups as RFC 2920, 3.1 allows them, and nothing 
 (rule S8).
 
     GREETING --220--> READY --354--> MESSAGE --end of data--> READY
+    READY --STARTTLS--> TLS --handshake done, or STARTTLS refused--> READY
     any state --CLOSE--> CLOSED
 """
 
@@ -13,12 +14,14 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
-from smtpproxy.smtp.commands import BDAT, QUIT, Verb
+from smtpproxy.smtp.commands import BDAT, QUIT, VERBS, Verb
 from smtpproxy.smtp.replies import ReplyReader
 
 from .pipeline import Slot
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from smtpproxy.smtp.extensions import Extensions
 
 
@@ -28,7 +31,8 @@ class State(IntEnum):
     GREETING = 1
     READY = 2
     MESSAGE = 3
-    CLOSED = 4
+    TLS = 4
+    CLOSED = 5
 
 
 class Event(IntEnum):
@@ -37,18 +41,23 @@ class Event(IntEnum):
     GREETED = 1
     GO_AHEAD = 2
     END_OF_DATA = 3
-    CLOSE = 4
+    STARTTLS = 4
+    TLS_ENDED = 5
+    CLOSE = 6
 
 
 TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     (State.GREETING, Event.GREETED): State.READY,
     (State.READY, Event.GO_AHEAD): State.MESSAGE,
     (State.MESSAGE, Event.END_OF_DATA): State.READY,
+    (State.READY, Event.STARTTLS): State.TLS,
+    (State.TLS, Event.TLS_ENDED): State.READY,
     **{(state, Event.CLOSE): State.CLOSED for state in State},
 }
 
 _WITH_CHUNKING: Final = frozenset({QUIT})
 _WITHOUT_CHUNKING: Final = frozenset({QUIT, BDAT})
+_ALL: Final = frozenset(VERBS.values())
 
 
 class ChunkSlot(Slot):
@@ -82,6 +91,7 @@ class Backend:
         "failed",
         "greeting",
         "host",
+        "introduced",
         "lockstep",
         "message_refused",
         "outstanding",
@@ -90,14 +100,20 @@ class Backend:
         "queue",
         "reader",
         "secret",
+        "secure",
         "state",
+        "stranger",
+        "tls_refused",
         "transaction",
         "uses",
         "waiting",
     )
 
-    def __init__(self, *, lockstep: bool) -> None:
-        """``lockstep`` keeps one command out at a time, whatever the server offers."""
+    def __init__(self, *, lockstep: bool, stranger: bool = False) -> None:
+        """``lockstep`` keeps one command out at a time, whatever the server offers.
+
+        ``stranger``: it has to be prepared, as ``introduction.py`` says, before it gets a client's commands.
+        """
         self.reader = ReplyReader()
         """Cuts what the server sends into replies."""
         self.state = State.GREETING
@@ -109,8 +125,14 @@ class Backend:
         """What was asked and is not answered yet, in order."""
         self.waiting = 0
         """Octets in the queue."""
-        self.decisions: frozenset[Verb] = _WITHOUT_CHUNKING
+        self.stranger = stranger
+        self.decisions: frozenset[Verb] = _ALL if stranger else _WITHOUT_CHUNKING
         """Verbs that ``advance`` does not send by itself."""
+        self.introduced: Hashable = None
+        """The client that it was told of by XCLIENT."""
+        self.secure = False
+        """Whether STARTTLS was done."""
+        self.tls_refused = False
         self.extensions: Extensions | None = None
         self.greeting = b""
         self.host = b""
@@ -134,6 +156,24 @@ class Backend:
     def move(self, event: Event) -> None:
         """Change the state; a step that is not in the table raises KeyError."""
         self.state = TRANSITIONS[self.state, event]
+
+    def estrange(self) -> None:
+        """Let it be told who the client is before anything else."""
+        self.stranger = True
+        self.decisions = _ALL
+
+    def familiar(self) -> None:
+        """Let it have the client's commands."""
+        self.stranger = False
+        self.decisions = _WITHOUT_CHUNKING
+
+    def secured(self) -> None:
+        """Begin anew inside TLS: nothing from before counts (RFC 3207, 4.2)."""
+        self.move(Event.TLS_ENDED)
+        self.secure = True
+        self.reader = ReplyReader()
+        self.extensions = None
+        self.ehlo = b""
 
     def identified(self, ehlo: bytes, extensions: Extensions) -> None:
         """Note that the server accepted an EHLO or HELO line, and what it can do."""
@@ -165,7 +205,7 @@ class Backend:
 
         Gives a slot at the head of the queue that could be sent but for a decision to be taken about it, or None.
         """
-        if self.state is State.GREETING or self.state is State.CLOSED:
+        if self.state is not State.READY and self.state is not State.MESSAGE:
             return None
         queue, outstanding = self.queue, self.outstanding
         while queue:

@@ -20,24 +20,30 @@ from smtpproxy.smtp.commands import (
     HELO,
     HELP,
     MAIL,
+    NO_COMMANDS,
     NOOP,
     OVERLONG,
     QUIT,
     RCPT,
     RSET,
+    STARTTLS,
     UNKNOWN,
     VRFY,
+    XCLIENT,
     Verb,
     is_http,
     is_tls,
     parse_chunk_size,
 )
 from smtpproxy.smtp.extensions import BINARYMIME, extensions_used
-from smtpproxy.smtp.paths import POSTMASTER, parameters, recipient_domain
+from smtpproxy.smtp.paths import parameters
+from smtpproxy.smtp.xclient import parse_xclient
 
 from . import ending
 from .backend import ChunkSlot
 from .frontend import Event, State
+from .introduction import is_ours
+from .message import RELAYING_DENIED, refuse_data
 from .pipeline import Slot
 
 if TYPE_CHECKING:
@@ -59,6 +65,7 @@ def _pass_on(relay: Relay, command: Slot) -> None:
 
 def _ehlo(relay: Relay, command: Slot) -> None:
     relay.new_message()
+    relay.heard = command.raw
     learned = relay.learned
     if relay.backend is not None or learned is None or relay.spoiled:
         _pass_on(relay, command)
@@ -73,6 +80,7 @@ def _ehlo(relay: Relay, command: Slot) -> None:
 
 def _helo(relay: Relay, command: Slot) -> None:
     relay.new_message()
+    relay.heard = command.raw
     if relay.backend is not None or relay.learned is None or relay.spoiled:
         _pass_on(relay, command)
     elif not command.argument:
@@ -101,16 +109,11 @@ def _rcpt(relay: Relay, command: Slot) -> None:
     domains = relay.policy.recipient_domains
     if relay.recipients_asked > relay.policy.limits.recipients:
         relay.refuse(RCPT, b"452 4.5.3 Too many recipients\r\n")
-    elif domains is not None and not relay.authenticated and not _is_ours(command.argument, domains):
+    elif domains is not None and not relay.authenticated and not is_ours(command.argument, domains):
         relay.relay_refused += 1
-        relay.refuse(RCPT, b"550 5.7.1 Relaying denied\r\n")
+        relay.refuse(RCPT, RELAYING_DENIED)
     else:
         _pass_on(relay, command)
-
-
-def _is_ours(argument: bytes, domains: frozenset[str]) -> bool:
-    domain = recipient_domain(argument)
-    return domain is not None and (domain == POSTMASTER or domain in domains)
 
 
 def _data(relay: Relay, command: Slot) -> None:
@@ -127,10 +130,14 @@ def _bdat(relay: Relay, command: Slot) -> None:
         ending.end(relay, BDAT, b"521 5.5.4 Bad chunk size, cannot go on\r\n", "bad chunk size")
         return
     size, last = chunk
+    stamp = b"" if relay.stamp is None or relay.chunk_octets or relay.chunks else relay.stamp()
     # Written anew, so that no server reads another number in it.
-    slot = ChunkSlot(b"BDAT %d LAST\r\n" % size if last else b"BDAT %d\r\n" % size, size, last=last)
+    slot = ChunkSlot((b"BDAT %d LAST\r\n" if last else b"BDAT %d\r\n") % (size + len(stamp)), size, last=last)
+    if stamp:
+        slot.pieces.append(stamp)
     relay.pipeline.slots.append(slot)
     relay.chunk_octets += size
+    relay.chunks = True
     slot.binary = relay.binary
     slot.refusal = _chunk_refusal(relay)
     if slot.refusal:
@@ -152,6 +159,8 @@ def _bdat(relay: Relay, command: Slot) -> None:
 def _chunk_refusal(relay: Relay) -> bytes:
     """Give the reply to a chunk that we refuse ourselves, or nothing."""
     limit = relay.policy.limits.message_size
+    if relay.policy.starttls_required:
+        return STARTTLS_FIRST
     if not relay.policy.chunking:
         return b"502 5.5.1 BDAT not offered\r\n"
     if relay.message_failed:
@@ -189,9 +198,71 @@ def _quit(relay: Relay, command: Slot) -> None:
 
 
 def _auth(relay: Relay, command: Slot) -> None:
-    relay.frontend.move(Event.AUTH)
     relay.confidential = True
-    _pass_on(relay, command)
+    if relay.policy.auth:
+        relay.frontend.move(Event.AUTH)
+        _pass_on(relay, command)
+    elif relay.policy.starttls:
+        relay.refuse(AUTH, b"538 5.7.11 Encryption required, STARTTLS first\r\n")  # RFC 4954, 6
+    else:
+        relay.refuse(AUTH, b"503 5.5.1 AUTH not available\r\n")
+
+
+def _starttls(relay: Relay, command: Slot) -> None:
+    policy, frontend = relay.policy, relay.frontend
+    if policy.secure:
+        relay.refuse(STARTTLS, b"503 5.5.1 TLS is active already\r\n")
+    elif not policy.starttls:
+        relay.refuse(STARTTLS, b"502 5.5.1 STARTTLS not available\r\n")
+    elif command.raw[8:] != b"\r\n":
+        relay.refuse(STARTTLS, b"501 5.5.4 STARTTLS takes no parameter\r\n")
+    elif relay.authenticated or _may_be_in_transaction(relay):
+        relay.refuse(STARTTLS, b"503 5.5.1 STARTTLS not possible now\r\n")
+    elif frontend.waiting:
+        ending.out_of_step(relay, STARTTLS)
+    else:
+        frontend.move(Event.STARTTLS)
+        relay.answer(STARTTLS, b"220 2.0.0 Ready to start TLS\r\n")
+
+
+def _may_be_in_transaction(relay: Relay) -> bool:
+    return relay.envelope and (relay.transaction is not None or bool(relay.pipeline.slots))
+
+
+def _xclient(relay: Relay, command: Slot) -> None:
+    """Take the word of a proxy in front of us, if it is one that we trust (rule H6)."""
+    said = parse_xclient(command.argument)
+    if not relay.policy.trusts_xclient:
+        relay.refuse(XCLIENT, b"550 5.7.0 XCLIENT not allowed\r\n")
+    elif _may_be_in_transaction(relay):
+        relay.refuse(XCLIENT, b"503 5.5.1 XCLIENT not possible now\r\n")
+    elif isinstance(said, str):
+        relay.refuse(XCLIENT, b"501 5.5.4 XCLIENT: " + said.encode() + b"\r\n")
+    else:
+        relay.frontend.move(Event.XCLIENT)
+        relay.named = said
+
+
+def is_barred(relay: Relay, command: Slot) -> bool:
+    """Refuse a command that has to wait for STARTTLS, where that is demanded (RFC 3207, 4); say whether it was one."""
+    verb = command.verb
+    if verb in _BEFORE_TLS:
+        return False
+    relay.confidential = relay.confidential or verb is AUTH
+    if verb is not DATA:
+        relay.refuse(verb, STARTTLS_FIRST)
+    elif relay.frontend.waiting:
+        ending.out_of_step(relay, DATA)
+    else:
+        relay.frontend.move(Event.DATA)
+        relay.pipeline.slots.append(command)
+        refuse_data(relay, command, STARTTLS_FIRST)
+    return True
+
+
+STARTTLS_FIRST: Final = b"530 5.7.0 Must issue a STARTTLS command first\r\n"
+# BDAT brings octets that have to be thrown away: its own function refuses it. What is no command is refused anyway.
+_BEFORE_TLS: Final = frozenset({EHLO, HELO, NOOP, STARTTLS, QUIT, BDAT}) | NO_COMMANDS
 
 
 def _auth_response(relay: Relay, command: Slot) -> None:
@@ -261,4 +332,6 @@ TABLE: Final[dict[Verb, Callable[[Relay, Slot], None]]] = {
     CONTROLS: _controls,
     OVERLONG: _overlong,
     ENDLESS: _endless,
+    STARTTLS: _starttls,
+    XCLIENT: _xclient,
 }

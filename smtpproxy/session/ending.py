@@ -55,6 +55,16 @@ def out_of_step(relay: Relay, verb: Verb) -> None:
 SYNCHRONISATION_LOST = b"554 5.5.0 Input behind a command that must end a group\r\n"
 
 
+def talked_behind_starttls(relay: Relay) -> None:
+    """Refuse STARTTLS: the client has sent more before it was told to go ahead (rule S5)."""
+    relay.violations += 1
+    relay.reason = "synchronisation violated"
+    relay.errors += 1
+    relay.pipeline.slots[-1].reply = SYNCHRONISATION_LOST
+    relay.frontend.close()
+    relay.closing = True
+
+
 def vanish(relay: Relay, why: str) -> None:
     """The client is gone: nothing that it has not finished may leave a message behind (rule S10)."""
     if relay.over:
@@ -72,7 +82,7 @@ def vanish(relay: Relay, why: str) -> None:
 def no_more_input(relay: Relay) -> None:
     """Go on after the client has closed its writing side and everything that it sent has been read (rule S13)."""
     state = relay.frontend.state
-    if state is State.COMMANDS:
+    if state is State.COMMANDS or state is State.AWAIT_TLS or state is State.AWAIT_CLIENT:
         relay.frontend.close()
         relay.closing = True
         relay.reason = relay.reason or "client closed the connection"
@@ -106,7 +116,7 @@ def leave_backend(relay: Relay) -> None:
     if backend is None:
         return
     _let_go(relay, backend)
-    if backend.state is BackendState.CLOSED or backend.state is BackendState.GREETING:
+    if backend.state is not BackendState.READY and backend.state is not BackendState.MESSAGE:
         action = Action.DROP_BACKEND
     elif backend.awaited is not None and backend.awaited.verb is OWN_QUIT:
         action = Action.AWAIT_CLOSE
@@ -137,7 +147,7 @@ def backend_lost(relay: Relay, why: str, reply: bytes = b"") -> None:
     backend = relay.backend
     if backend is None or relay.over:
         return
-    if backend.state is BackendState.GREETING:
+    if backend.state is BackendState.GREETING or backend.state is BackendState.TLS:
         relay.retry(why)
         return
     chunk = relay.chunk
@@ -152,6 +162,9 @@ def backend_lost(relay: Relay, why: str, reply: bytes = b"") -> None:
         chunk.pieces.clear()
         relay.message_failed = True
         finish_transaction(relay, chunk.refusal)
+    elif relay.handed_over:
+        # The relay that comes next opens a session of its own.
+        return
     elif relay.pipeline.slots or relay.transaction is not None or relay.policy.eager or relay.spoiled:
         fail(relay, last, why)
 

@@ -7,6 +7,8 @@ below, and every way from one to another is in ``TRANSITIONS``; a step that is n
     COMMANDS --DATA--> AWAIT_DATA --354--> MAIL_DATA --CR LF . CR LF--> COMMANDS
     COMMANDS --BDAT--> CHUNK --its last octet--> COMMANDS
     COMMANDS --AUTH--> AWAIT_AUTH --334--> AUTH_RESPONSE --line--> AWAIT_AUTH --235, 4xx, 5xx--> COMMANDS
+    COMMANDS --STARTTLS--> AWAIT_TLS, the end of this frontend: inside TLS there is a new one (rule S6)
+    COMMANDS --XCLIENT--> AWAIT_CLIENT, the same: the client that was named gets a new one
     any state --CLOSE--> CLOSED, where everything is thrown away
 """
 
@@ -41,7 +43,9 @@ class State(IntEnum):
     CHUNK = 4
     AWAIT_AUTH = 5
     AUTH_RESPONSE = 6
-    CLOSED = 7
+    AWAIT_TLS = 7
+    AWAIT_CLIENT = 8
+    CLOSED = 9
 
 
 class Event(IntEnum):
@@ -57,13 +61,17 @@ class Event(IntEnum):
     CHALLENGE = 8
     RESPONSE = 9
     AUTH_DONE = 10
-    CLOSE = 11
+    STARTTLS = 11
+    XCLIENT = 12
+    CLOSE = 13
 
 
 TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     (State.COMMANDS, Event.DATA): State.AWAIT_DATA,
     (State.COMMANDS, Event.BDAT): State.CHUNK,
     (State.COMMANDS, Event.AUTH): State.AWAIT_AUTH,
+    (State.COMMANDS, Event.STARTTLS): State.AWAIT_TLS,
+    (State.COMMANDS, Event.XCLIENT): State.AWAIT_CLIENT,
     (State.AWAIT_DATA, Event.GO_AHEAD): State.MAIL_DATA,
     (State.AWAIT_DATA, Event.REFUSED): State.COMMANDS,
     (State.MAIL_DATA, Event.END_OF_DATA): State.COMMANDS,

@@ -25,7 +25,7 @@ from smtpproxy.smtp.lineendings import DataFault
 from smtpproxy.smtp.maildata import MailDataReader
 from smtpproxy.smtp.paths import parameters
 
-from . import ending
+from . import ending, introduction
 from .actions import Action
 from .backend import Backend, ChunkSlot, Event, State
 from .frontend import Event as ClientEvent
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _TOO_BIG: Final = b"552 5.3.4 Message too big\r\n"
 _BAD_SEQUENCE: Final = b"503 5.5.1 Bad sequence of commands\r\n"
+RELAYING_DENIED: Final = b"550 5.7.1 Relaying denied\r\n"
 _OK: Final = b"250 2.0.0 Ok\r\n"
 _FAULTS: Final = {
     DataFault.BARE: b"550 5.6.11 Bare <CR> or <LF> in message\r\n",
@@ -52,6 +53,8 @@ def begin_data(relay: Relay) -> None:
     relay.turns += 1
     relay.reader = MailDataReader(relay.client.bare, pass_nul=relay.client.pass_nul)
     relay.verdict = b""
+    if relay.stamp is not None:
+        relay.backend_out.append(relay.stamp())
 
 
 def read_data(relay: Relay) -> None:
@@ -209,6 +212,10 @@ def decide(relay: Relay, backend: Backend, slot: Slot) -> bool:
         return True
     if slot.verb is QUIT:
         return _quit(relay, backend, slot)
+    return _meet(relay, backend, slot) if backend.stranger else _decide_command(relay, backend, slot)
+
+
+def _decide_command(relay: Relay, backend: Backend, slot: Slot) -> bool:
     if not relay.ehlo and backend.ehlo:
         _unqueue(backend, slot)
         _answer_locally(relay, slot, b"503 5.5.1 Send EHLO first\r\n")
@@ -217,9 +224,24 @@ def decide(relay: Relay, backend: Backend, slot: Slot) -> bool:
     elif _uses_missing(relay, slot):
         backend.drop(slot)
         _answer_locally(relay, slot, b"451 4.3.0 The mail server does not offer this any more, start again\r\n")
+    elif introduction.may_not_relay(relay, backend, slot):
+        relay.relay_refused += 1
+        backend.drop(slot)
+        _answer_locally(relay, slot, RELAYING_DENIED)
+    elif not introduction.forward(relay, backend, slot):
+        return False
     else:
         backend.drop(slot)
         backend.send(slot, relay.backend_out)
+    return True
+
+
+def _meet(relay: Relay, backend: Backend, slot: Slot) -> bool:
+    outcome = introduction.meet(relay, backend, slot)
+    if isinstance(outcome, bool):
+        return outcome
+    _unqueue(backend, slot)
+    _answer_locally(relay, slot, outcome)
     return True
 
 

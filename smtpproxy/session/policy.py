@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,9 +24,17 @@ class Limits:
     errors: int
 
 
-@dataclass(frozen=True, slots=True)
+class BackendTls(Enum):
+    """Whether STARTTLS is used with the backend; TLS from the first octet on is the connection's own business."""
+
+    NONE = "never"
+    IF_OFFERED = "where the server offers it"
+    REQUIRED = "or the server is of no use"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class RelayPolicy:
-    """How a listener's sessions behave."""
+    """How a listener's sessions behave, in clear or inside TLS; there is one object for each way."""
 
     hostname: bytes
     limits: Limits
@@ -33,13 +42,37 @@ class RelayPolicy:
     chunking: bool
     """Whether BDAT is offered (rule S9)."""
     recipient_domains: frozenset[str] | None
-    """Domains whose recipients are passed on; None: any (rule S14)."""
+    """Domains whose recipients are passed on, whatever the backend knows; None: any (rule S14)."""
     eager: bool
     """Whether the backend session is opened on accept, not at the first command that needs it."""
     reuse: bool
     """Whether a backend session outlives its client."""
     lockstep: bool
     """Whether the backend gets one command at a time even where it offers PIPELINING."""
+    secure: bool = False
+    """Whether this is for inside TLS."""
+    starttls: bool = False
+    """Whether STARTTLS is taken."""
+    starttls_required: bool = False
+    """Whether next to nothing else is taken (RFC 3207, 4)."""
+    auth: bool = True
+    """Whether AUTH is taken."""
+    trusts_xclient: bool = False
+    """Whether the client may say with XCLIENT for whom it speaks (rule H6)."""
+    backend_tls: BackendTls = BackendTls.NONE
+    introduces: bool = False
+    """Whether the backend is told who the client is by XCLIENT, where it takes that."""
+    introduction_required: bool = False
+    """Whether a client is refused where the backend does not take it."""
+    fallback_domains: frozenset[str] | None = None
+    """Domains whose recipients are passed on where the backend was not told; None: any (rule S14)."""
+    forwards: bool = False
+    """Whether the backend is told by XFORWARD, for its log."""
+
+    @property
+    def stranger(self) -> bool:
+        """Whether a backend session has to be prepared before it gets the client's commands."""
+        return self.introduces or self.backend_tls is not BackendTls.NONE
 
 
 @dataclass(frozen=True, slots=True)

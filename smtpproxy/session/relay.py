@@ -35,13 +35,16 @@ from . import ending, message
 from .actions import Action
 from .answers import answer, greet_again
 from .backend import Backend, ChunkSlot
+from .backend import State as BackendState
 from .commands import TABLE as COMMANDS
-from .frontend import State
+from .commands import is_barred
+from .frontend import Event, State
+from .introduction import NEED_EHLO
 from .pipeline import Slot
 from .state import RelayState
 
 if TYPE_CHECKING:
-    pass
+    from .origin import Origin
 
 
 class Relay(RelayState):
@@ -52,14 +55,68 @@ class Relay(RelayState):
     # --- events: the client ------------------------------------------------------------------------------------
 
     def start(self, now: float) -> None:
-        """Begin, when the client's connection has been accepted."""
+        """Begin, when the client's connection has been accepted, or when it is another client's from now on."""
         self.now = now
         greeting = Slot(GREETING)
         self.pipeline.slots.append(greeting)
-        if self.policy.eager or self.learned is None:
+        if self.backend is not None:
+            greet_again(self, self.backend, greeting)
+        elif self.policy.eager or self.learned is None:
             self._open(greeting)
         else:
             greeting.reply = b"220 " + self.learned.host + b" ESMTP\r\n"
+        if self.frontend.waiting:
+            self.advance()
+
+    def await_tls(self) -> None:
+        """Begin where a STARTTLS would have led: another relay starts when the handshake is done."""
+        self.frontend.move(Event.STARTTLS)
+        self.handed_over = True
+
+    def succeed(self, old: Relay, now: float, *, same_client: bool, keep_backend: bool = True) -> None:
+        """Take the place of another relay: inside TLS, or for the client that XCLIENT has named (rule S6).
+
+        What it has counted goes on, and the backend stays if it is at rest and may hear another EHLO; of what the
+        client said nothing is left.  ``same_client``: whether nothing new is known of who it is.
+        ``keep_backend``: whether the backend can serve it.
+        """
+        self.now = now
+        self.origin = old.origin if same_client else None
+        self.told = old.told
+        self.trace, self.stamp, self.draining = old.trace, old.stamp, old.draining
+        self.once_only = old.once_only
+        for name in _COUNTS:
+            setattr(self, name, getattr(old, name))
+        self.ended, old.ended = old.ended, []
+        if old.frontend.state is State.AWAIT_CLIENT:
+            # It is for the client that was named: whom we trust may send it in one burst.
+            self.frontend.receive(old.frontend.take_mail_data())
+        self.pipeline.replies, self.pipeline.groups = old.pipeline.replies, old.pipeline.groups
+        backend = old.backend
+        if backend is None:
+            return
+        if keep_backend and self._may_keep(backend):
+            old.backend = None
+            self.backend = backend
+            self._meet_again(backend)
+        else:
+            ending.leave_backend(old)
+            self.actions, self.released = old.actions, old.released
+
+    def _may_keep(self, backend: Backend) -> bool:
+        at_rest = backend.state is BackendState.READY and backend.idle and not backend.partial
+        return at_rest and not backend.secret and not (self.once_only and backend.ehlo)
+
+    def _meet_again(self, backend: Backend) -> None:
+        if self.policy.introduces and backend.introduced is not None and self.origin is None:
+            backend.estrange()
+        elif backend.ehlo:
+            backend.decisions |= NEED_EHLO
+
+    def begin_secure(self) -> None:
+        """Begin inside TLS, after the client's STARTTLS: there is no second greeting (RFC 3207, 4.2)."""
+        if self.policy.eager and self.backend is None:
+            self._open(None)
 
     def client_received(self, data: bytes, now: float) -> None:
         """Take bytes of the client."""
@@ -76,6 +133,9 @@ class Relay(RelayState):
                 return
         if state is State.AWAIT_DATA:
             message.talked_behind_data(self)
+            return
+        if state is State.AWAIT_TLS:
+            ending.talked_behind_starttls(self)
             return
         frontend.receive(data)
         self.advance()
@@ -96,9 +156,19 @@ class Relay(RelayState):
         """Learn that the client's connection is gone."""
         ending.vanish(self, why)
 
+    def client_identified(self, origin: Origin) -> None:
+        """Learn who the client is (the answer to IDENTIFY_CLIENT)."""
+        self.origin = origin
+        self._advance_backend()
+
+    def client_refused(self, why: str) -> None:
+        """Learn that there is no room for the client that XCLIENT has named."""
+        ending.fail(self, self.text(b"421 4.3.2", why.capitalize().encode() + b", try again later"), why)
+
     def client_timed_out(self) -> None:
         """Learn that the client has let its time pass (RFC 5321, 4.5.3.2.7)."""
-        ending.fail(self, self.text(b"421 4.4.2", b"Timeout, closing connection"), "client timed out")
+        why = "TLS handshake timed out" if self.handed_over else "client timed out"
+        ending.fail(self, self.text(b"421 4.4.2", b"Timeout, closing connection"), why)
 
     # --- events: the backend -----------------------------------------------------------------------------------
 
@@ -108,7 +178,12 @@ class Relay(RelayState):
         backend = self.backend
         if backend is None:
             return
-        for reply in backend.reader.receive(data):
+        replies = backend.reader.receive(data)
+        if backend.state is BackendState.TLS and replies and (len(replies) > 1 or backend.reader.pending):
+            # What came in clear must not count inside TLS (RFC 3207, 5).
+            self.retry("backend sent more than its reply to STARTTLS")
+            return
+        for reply in replies:
             self.reply_count += 1
             if self.trace is not None:
                 self.trace("B<", reply.raw)
@@ -133,6 +208,13 @@ class Relay(RelayState):
         self.backend = kept
         greet_again(self, kept, greeting)
         self.advance()
+
+    def backend_secured(self, now: float) -> None:
+        """Learn that the TLS handshake with the server is done (the answer to START_BACKEND_TLS)."""
+        self.now = now
+        if self.backend is not None:
+            self.backend.secured()
+            self.advance()
 
     def backend_lost(self, why: str) -> None:
         """Learn that the connection with the server is gone, or of no use any more."""
@@ -174,6 +256,9 @@ class Relay(RelayState):
         if not slots:
             if self.closing:
                 ending.close(self)
+            elif not self.handed_over and (action := _HAND_OVER.get(self.frontend.state)) is not None:
+                self.handed_over = True
+                self.actions.append(action)
             elif self.draining and self.at_rest:
                 ending.fail(self, self.going_down(), "shutdown")
                 replies += self._take(hold=False)
@@ -209,6 +294,8 @@ class Relay(RelayState):
         state = self.frontend.state
         if state is State.MAIL_DATA or state is State.CHUNK:
             return Wait.NOTHING if self.stuffed else Wait.DATA_BLOCK
+        if self.handed_over:
+            return Wait.CLIENT_TLS
         if self.closing or (self.pipeline.slots and not self.pipeline.ready):
             return Wait.NOTHING
         return Wait.COMMAND
@@ -217,6 +304,8 @@ class Relay(RelayState):
     def backend_wait(self) -> Wait:
         """What we wait for from the server."""
         slot = None if self.backend is None else self.backend.awaited
+        if slot is None and self.backend is not None and self.backend.state is BackendState.TLS:
+            return Wait.BACKEND_TLS
         if slot is None or (isinstance(slot, ChunkSlot) and slot.left):
             return Wait.NOTHING
         return slot.verb.wait
@@ -237,7 +326,7 @@ class Relay(RelayState):
 
     def new_message(self) -> None:
         """Count anew: at this point of the client's input no transaction can be open."""
-        self.envelope = self.binary = False
+        self.envelope = self.binary = self.chunks = False
         self.recipients_asked = 0
         self.chunk_octets = 0
         self.message_failed = False
@@ -291,7 +380,7 @@ class Relay(RelayState):
     def _parse(self) -> bool:
         """Parse until input, understanding or room is missing; say whether it is room (bounded bursts)."""
         frontend, slots = self.frontend, self.pipeline.slots
-        limits = self.policy.limits
+        limits, guarded = self.policy.limits, self.policy.starttls_required
         while True:
             backend = self.backend
             if backend is not None and backend.waiting >= limits.burst_octets:
@@ -304,7 +393,7 @@ class Relay(RelayState):
                 if command is None:
                     return False
                 self.command_count += 1
-                if self.errors >= limits.errors or self.draining or self.trace is not None:
+                if self.errors >= limits.errors or self.draining or guarded or self.trace is not None:
                     self._special_command(command)
                 else:
                     COMMANDS[command.verb](self, command)
@@ -341,18 +430,21 @@ class Relay(RelayState):
         backend.send(slot, self.backend_out)
 
     def retry(self, why: str) -> None:
-        """Let another server take the place of one that has not greeted us (rule S19)."""
+        """Let another server take the place of one that has done nothing for the client yet (rule S19)."""
         old = self.backend
         if old is None:
             return
-        self.backend = Backend(lockstep=self.policy.lockstep)
-        self.backend.outstanding = old.outstanding
+        self.backend = Backend(lockstep=self.policy.lockstep, stranger=self.policy.stranger)
+        greeting = old.outstanding if old.state is BackendState.GREETING else [Slot(OWN_GREETING)]
+        self.backend.outstanding = greeting
         self.backend.queue, self.backend.waiting = old.queue, old.waiting
         self.backend_fault = why
         self.actions.append(Action.NEXT_SERVER)
 
     def resume_identity(self, backend: Backend) -> None:
         """Bring a session that is new to this client to where the client believes it to be (rules S15, S18)."""
+        if backend.stranger:
+            return
         if self.ehlo and self.ehlo != backend.ehlo:
             backend.queue.insert(0, Slot(OWN_EHLO if self.ehlo[:1] in b"Ee" else OWN_HELO, self.ehlo))
             backend.waiting += len(self.ehlo)
@@ -361,7 +453,7 @@ class Relay(RelayState):
             backend.waiting += 6
 
     def _open(self, greeting: Slot | None) -> Backend:
-        backend = Backend(lockstep=self.policy.lockstep)
+        backend = Backend(lockstep=self.policy.lockstep, stranger=self.policy.stranger)
         backend.outstanding.append(greeting or Slot(OWN_GREETING))
         self.backend = backend
         self.backend_out.clear()
@@ -378,7 +470,7 @@ class Relay(RelayState):
             ending.end(self, verb, reply, "too many errors")
         elif self.draining and not self.envelope and verb is not QUIT and verb is not AUTH_RESPONSE:
             ending.end(self, verb, self.going_down(), "shutdown")
-        else:
+        elif not (self.policy.starttls_required and is_barred(self, command)):
             COMMANDS[verb](self, command)
 
     def _advance_backend(self) -> None:
@@ -402,4 +494,17 @@ class Relay(RelayState):
         return line
 
 
+_HAND_OVER = {State.AWAIT_TLS: Action.START_TLS, State.AWAIT_CLIENT: Action.CHANGE_CLIENT}
+_COUNTS = (
+    "command_count",
+    "early",
+    "errors",
+    "octets",
+    "recipients_accepted",
+    "recipients_refused",
+    "relay_refused",
+    "reply_count",
+    "turns",
+    "violations",
+)
 _INPUT_IS_MISSING = frozenset({State.CHUNK, State.MAIL_DATA, State.AUTH_RESPONSE})

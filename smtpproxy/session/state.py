@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from .actions import Action
     from .backend import Backend, ChunkSlot
+    from .origin import Origin
     from .pipeline import Slot
     from .policy import ClientPolicy, Learned, RelayPolicy
     from .transaction import Transaction
@@ -29,6 +30,7 @@ class RelayState:
 
     __slots__ = (
         "actions",
+        "asked_who",
         "authenticated",
         "backend",
         "backend_fault",
@@ -36,6 +38,7 @@ class RelayState:
         "binary",
         "chunk",
         "chunk_octets",
+        "chunks",
         "client",
         "closing",
         "command_count",
@@ -49,13 +52,17 @@ class RelayState:
         "eof",
         "errors",
         "frontend",
+        "handed_over",
+        "heard",
         "learned",
         "message_failed",
         "missing",
+        "named",
         "now",
         "octets",
         "offered",
         "once_only",
+        "origin",
         "out_of_step",
         "over",
         "pace",
@@ -73,8 +80,10 @@ class RelayState:
         "released",
         "reply_count",
         "spoiled",
+        "stamp",
         "stuffed",
         "stuffer",
+        "told",
         "trace",
         "transaction",
         "turns",
@@ -89,6 +98,11 @@ class RelayState:
         limits = policy.limits
         self.policy = policy
         self.client = client
+        self.origin: Origin | None = None
+        """Who the client is, as far as a backend was to be told; the owner gives it when it is asked."""
+        self.asked_who = False
+        self.told = False
+        """Whether any backend was told, so that what was learned of it is about this client only (rule S18)."""
         self.learned = learned
         self.frontend = Frontend(limits.line, limits.auth_line)
         self.pipeline = ReplyPipeline()
@@ -101,10 +115,16 @@ class RelayState:
         self.actions: list[Action] = []
         self.trace: Callable[[str, bytes], None] | None = None
         """Told a direction (``C:``, ``S:`` towards the client, ``B>``, ``B<`` at the backend) and what went there."""
+        self.stamp: Callable[[], bytes] | None = None
+        """Makes the trace header that goes on top of a message (RFC 5321, 4.4)."""
         self.now = 0.0
 
+        self.heard = b""
+        """The client's last EHLO or HELO line, accepted or not."""
         self.ehlo = b""
         """The client's EHLO or HELO line, once accepted."""
+        self.named: dict[bytes, bytes] = {}
+        """Who the client is, as a trusted proxy says by XCLIENT."""
         self.ehlo_slot: Slot | None = None
         """The client's EHLO that the backend refused, while HELO is tried."""
         self.once_only = False
@@ -129,6 +149,8 @@ class RelayState:
         """Whether no more of the client should be read until the backend has answered (bounded bursts)."""
         self.closing = False
         """Whether the session ends as soon as every owed reply has left."""
+        self.handed_over = False
+        """Whether another relay takes the place of this one, inside TLS or for another client."""
         self.over = False
         self.draining = False
         """Whether the service is going down."""
@@ -149,6 +171,8 @@ class RelayState:
         """The chunk whose octets are coming in."""
         self.chunk_octets = 0
         """Octets announced by BDAT for the message that comes in."""
+        self.chunks = False
+        """Whether any chunk of it was announced."""
         self.verdict = b""
         """Why the message that comes in by DATA will not be taken; its data is thrown away (rule S15)."""
         self.message_failed = False

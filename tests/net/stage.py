@@ -11,8 +11,9 @@ from twisted.python.failure import Failure
 
 from smtpproxy.config import Backend, Endpoint, Listener
 from smtpproxy.net.context import Context
-from smtpproxy.net.leg import NOBODY, BackendLeg, Unreached, part
+from smtpproxy.net.leg import NOBODY, PLAINLY, Approach, BackendLeg, Unreached
 from smtpproxy.net.listener import session_for
+from smtpproxy.net.parting import part
 from smtpproxy.net.pool import Pool
 from smtpproxy.net.servers import Server, Servers
 from smtpproxy.net.sweep import Sweep
@@ -114,6 +115,8 @@ class FakeJournal:
         self.refused: list[tuple[str, str, str]] = []
         self.failures: list[tuple[str, str, str]] = []
         self.internal: list[str] = []
+        self.secured: list[Any] = []
+        self.tls_failures: list[str] = []
         self.dropped: list[list[bytes]] = []
 
     def transaction_ended(self, _session: Any, transaction: Any) -> None:
@@ -130,6 +133,12 @@ class FakeJournal:
 
     def internal_error(self, _session: Any) -> None:
         self.internal.append(traceback.format_exc())
+
+    def tls_secured(self, session: Any) -> None:
+        self.secured.append(session)
+
+    def tls_failed(self, _session: Any, why: str) -> None:
+        self.tls_failures.append(why)
 
     def tracer(self, _session: Any) -> None:
         return None
@@ -150,12 +159,14 @@ class FakeDialler:
         self.slow = False
         """Whether connections do not come about until the test says so."""
 
-    def dial(self, owner: Any, server: Server, _timeout: float) -> BackendLeg | Unreached:
+    def dial(
+        self, owner: Any, server: Server, _timeout: float, approach: Approach = PLAINLY
+    ) -> BackendLeg | Unreached:
         if server.name in self.down:
             return Unreached("Connection refused", by_server=True)
         if self.exhausted:
             return Unreached("Too many open files", by_server=False)
-        leg = BackendLeg(owner, server)
+        leg = BackendLeg(owner, server, approach)
         self.legs.append(leg)
         if not self.slow:
             self.connect(leg)

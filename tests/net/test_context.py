@@ -191,21 +191,21 @@ def test_the_settings_of_the_listener_reach_its_sessions(context: Make) -> None:
         chunking=False,
         recipient_domains="any",
         limits={"line": 600, "auth_line": 700, "burst_commands": 7, "burst_octets": 8000, "recipients": 5, "errors": 6},
-    ).policy
+    ).policy(CLIENT)
     assert policy.hostname == b"other.example.org"
     assert not policy.chunking
     assert policy.recipient_domains is None
     limits = policy.limits
     assert (limits.line, limits.auth_line, limits.burst_commands) == (600, 700, 7)
     assert (limits.burst_octets, limits.recipients, limits.errors, limits.message_size) == (8000, 5, 6, None)
-    assert context(limits={"message_size": 99}).policy.limits.message_size == 99
-    assert context().policy.recipient_domains == frozenset({"example.org"})
+    assert context(limits={"message_size": 99}).policy(CLIENT).limits.message_size == 99
+    assert context().policy(CLIENT).fallback_domains == frozenset({"example.org"})
 
 
 def test_the_settings_of_the_backend_reach_its_sessions(stage: Callable[..., Stage]) -> None:
-    eager = stage().context.policy
+    eager = stage().context.policy(CLIENT)
     assert (eager.eager, eager.reuse, eager.lockstep) == (True, False, False)
-    lazy = stage(backend={"connect": "lazy", "reuse": "on", "pace": "lockstep"}).context.policy
+    lazy = stage(backend={"connect": "lazy", "reuse": "on", "pace": "lockstep"}).context.policy(CLIENT)
     assert (lazy.eager, lazy.reuse, lazy.lockstep) == (False, True, True)
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from smtpproxy.net.leg import BackendLeg, Dialler, part
+from smtpproxy.net.leg import BackendLeg, Dialler
+from smtpproxy.net.parting import part
 from smtpproxy.net.servers import Server
 
 from .fakes import FakeReactor, receive_all, reset

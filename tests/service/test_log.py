@@ -92,7 +92,7 @@ def assert_nothing_shown(process: Process) -> None:
 
 def watched(process: Process, server: Mta) -> Client:
     """A client of a proxy that writes transcripts."""
-    process.simple([server.endpoint])
+    process.simple([server.endpoint], auth="always")
     process.start()
     return Client(process.address()).begin()
 

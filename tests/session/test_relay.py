@@ -452,7 +452,7 @@ def test_s18_what_is_learned_is_the_servers_name_and_keywords() -> None:
     learned = made.owner.relay.learned
     assert learned is not None
     assert learned.host == b"mail.example"
-    assert learned.extensions.keywords == {b"SIZE", b"XCLIENT", b"STARTTLS"}
+    assert learned.extensions.keywords == {b"SIZE"}
     assert learned.extensions.dropped == [b"XCLIENT", b"STARTTLS"]
 
 

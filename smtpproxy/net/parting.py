@@ -1,0 +1,22 @@
+"""Closing a connection whose protocol wants to hear nothing more of it, whatever its transport."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .transport import FLUSH_SECONDS, OwnTransport
+
+
+def part(transport: Any, *, reset: bool = False) -> None:
+    """Close, with a reset or when everything is written; None is closed already."""
+    if isinstance(transport, OwnTransport):
+        transport.detach(reset=reset)
+    elif transport is not None:
+        transport.unregisterProducer()
+        # A paused transport would never report its loss.
+        transport.resumeProducing()
+        if reset:
+            transport.abortConnection()
+        else:
+            transport.loseConnection()
+            transport.reactor.callLater(FLUSH_SECONDS, transport.abortConnection)

@@ -1,0 +1,136 @@
+"""One client's session goes on as another: inside TLS, or for the client that a trusted proxy has named.
+
+Everything that the client said before is forgotten with the relay that heard it; a new one takes its place (rules S5,
+S6).  What the session has counted, and its backend where that is at rest, goes on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from smtpproxy.session.origin import Origin
+from smtpproxy.session.relay import Relay
+from smtpproxy.smtp.xclient import UNAVAILABLE, parse_address
+
+from .policies import CONNECTION_BOUND
+from .tls import TlsLayer
+from .tlsfacts import facts_of
+from .vouched import Vouched
+
+if TYPE_CHECKING:
+    from .inbound import InboundSession
+
+
+def begin_tls(session: InboundSession, first: bytes = b"") -> None:
+    """Put TLS between the client's connection and its session; ``first`` has been read of its handshake already."""
+    tls = session.context.tls
+    if tls is None:
+        raise RuntimeError("TLS is spoken by a listener without it")
+    layer = TlsLayer(tls.connection(), session)
+    lower, session.transport = session.transport, layer
+    layer.start(lower, session, first=first)
+
+
+def inside_tls(session: InboundSession, layer: TlsLayer) -> None:
+    """Begin anew inside TLS: with a greeting where there was none yet, else the client speaks first (RFC 3207, 4.2)."""
+    context = session.context
+    session.facts = facts_of(layer.connection)
+    session.certified = b"" if context.tls is None else context.tls.login(session.facts).encode()
+    context.journal.tls_secured(session)
+    old, now = session.relay, context.clock()
+    relay = _new_relay(session)
+    relay.succeed(old, now, same_client=not session.certified)
+    session.relay = relay
+    if context.settings.tls.mode == "implicit":
+        session.greet(now)
+    else:
+        relay.begin_secure()
+
+
+def change_client(session: InboundSession) -> None:
+    """Go on with the client that XCLIENT has named: limits, log and offers are about it from now on (rule H6)."""
+    context, old = session.context, session.relay
+    said = old.named
+    address = session.address
+    if b"ADDR" in said:
+        address = parse_address(said[b"ADDR"]) or ""
+    full = context.readmit(session.counted, address)
+    if full:
+        context.journal.session_refused(context.settings.name, address, full)
+        old.client_refused(full)
+        return
+    before = session.vouched or Vouched(session.address)
+    session.counted = session.address = address
+    session.vouched = before._replace(
+        port=int(said.get(b"PORT") or 0) if said.get(b"PORT", b"").isdigit() else 0,
+        destination=_destination(said) or before.destination,
+        name=said.get(b"NAME", b""),
+        login=_known(said.get(b"LOGIN", b"")),
+    )
+    relay = _new_relay(session)
+    keep = context.pool.settings.identity not in CONNECTION_BOUND
+    relay.succeed(old, context.clock(), same_client=False, keep_backend=keep)
+    session.relay = relay
+    relay.start(context.clock())
+
+
+def _new_relay(session: InboundSession) -> Relay:
+    context, address = session.context, session.address
+    secure = session.facts is not None
+    policy = context.policy(address, secure=secure, trusted=session.trusted)
+    return Relay(policy, context.client_policy(address, secure=secure), context.learned(policy, address))
+
+
+def _destination(said: dict[bytes, bytes]) -> tuple[str, int] | None:
+    address = parse_address(said.get(b"DESTADDR", b""))
+    port = said.get(b"DESTPORT", b"")
+    return (address, int(port)) if address and port.isdigit() else None
+
+
+def _known(value: bytes) -> bytes:
+    return b"" if value.startswith(b"[") else value
+
+
+def identify(session: InboundSession) -> None:
+    """Find out who the client is, its name by a look-up where one is wanted, and tell the relay."""
+    context, vouched = session.context, session.vouched
+    name = b"" if vouched is None else vouched.name
+    names = context.names if context.pool.settings.client_name == "lookup" else None
+    if name:
+        _identified(session, name)
+    elif names is None or not session.address:
+        _identified(session, UNAVAILABLE)
+    else:
+        names.find(session.address, lambda found: _identified(session, found))
+
+
+def _identified(session: InboundSession, name: bytes) -> None:
+    if not session.relay.over:
+        port, destination = ends_of(session)
+        login = session.certified or (b"" if session.vouched is None else session.vouched.login)
+        session.identified(Origin(session.address, port, destination, name, login))
+
+
+def ends_of(session: InboundSession) -> tuple[int, tuple[str, int] | None]:
+    """Give the client's port (0 if unknown), and the address and port that it connected to."""
+    if session.vouched is not None:
+        return session.vouched.port, session.vouched.destination
+    transport: Any = session.transport
+    peer, host = transport.getPeer(), transport.getHost()
+    port = getattr(peer, "port", 0)
+    return port, (_plain(host.host), host.port) if port else None
+
+
+def common_name(subject: str) -> str:
+    """Give the common name in a subject (RFC 4514), empty if there is none."""
+    if not subject:
+        return ""
+    names = x509.Name.from_rfc4514_string(subject).get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if names else ""
+
+
+def _plain(host: str) -> str:
+    return host[7:] if host.startswith("::ffff:") and "." in host else host

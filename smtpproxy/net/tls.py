@@ -1,0 +1,341 @@
+"""TLS between a connection and its protocol: one layer for both roles, on lean and on stock transports.
+
+    socket <--> transport <--ciphertext--> TlsLayer <--plain text--> protocol
+
+The layer is the transport's protocol and its protocol's transport.  OpenSSL works on memory, so what came and what
+leaves passes through here in whole blocks: one read of the socket gives its plain text in one piece, one write gives
+its records in one piece.  Back-pressure is the transport's own: what is encrypted is handed on at once, and nothing
+decrypted is kept back.
+
+Before the handshake is done nothing reaches the protocol, and nothing that was read in clear is ever fed to it
+(rules S5, S6): whoever puts a layer in says what has been read already, which is part of the handshake then.  After
+the peer's close_notify nothing is read any more (rule H7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, Protocol
+
+from OpenSSL import SSL
+from twisted.internet import error, interfaces
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from .parting import part
+from .transport import NOBODY, OwnTransport
+
+_RECORD: Final = 16384
+"""Octets of plain text in the largest record (RFC 8446, 5.1): OpenSSL gives no more at a time."""
+_BLOCK: Final = 32 * 1024
+
+
+class TlsOwner(Protocol):
+    """Who wanted TLS."""
+
+    __slots__ = ()
+
+    def tls_secured(self, layer: TlsLayer) -> None:
+        """Learn that the handshake is done; what is written from now on leaves encrypted."""
+
+    def tls_failed(self, layer: TlsLayer, why: str) -> None:
+        """Learn that the handshake has failed; the connection is still to be closed."""
+
+
+@implementer(interfaces.ITransport, interfaces.IPushProducer, interfaces.IConsumer, interfaces.IHalfCloseableProtocol)
+class TlsLayer(OwnTransport):
+    """One connection's TLS."""
+
+    __slots__ = ("_ended", "_lower", "_owner", "_secured", "_shut", "_unsent", "connection", "factory", "protocol")
+
+    disconnecting = False
+
+    def __init__(self, connection: SSL.Connection, owner: TlsOwner) -> None:
+        """Take a connection on memory BIOs that knows which side it is, and who is told of the handshake."""
+        self.connection: Any = connection
+        self.protocol: Any = None
+        self._owner: TlsOwner = owner
+        self._lower: Any = None
+        self._secured = False
+        self._ended = False
+        self._shut = False
+        self._unsent: list[bytes] = []
+
+    def start(self, lower: Any, protocol: Any, *, first: bytes = b"", speak: bool = False) -> None:
+        """Come between a transport and its protocol.
+
+        ``first`` was read of the peer already, and is the beginning of its handshake; ``speak``: the first word of the
+        handshake is ours (the client's role).
+        """
+        self._lower = lower
+        self.protocol = protocol
+        lower.protocol = self
+        if speak:
+            self._handshake()
+        if first:
+            self.dataReceived(first)
+
+    # --- the transport below (IProtocol, IHalfCloseableProtocol) ---------------------------------------------------
+
+    def makeConnection(self, transport: Any) -> None:
+        """Never called: a layer comes in between later."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take what came of the peer."""
+        if self._ended:
+            return
+        self.connection.bio_write(data)
+        if self._secured or self._handshake():
+            self._deliver()
+
+    def readConnectionLost(self) -> None:
+        """The peer has closed its writing side, with a close_notify before it or without."""
+        if self._secured or self._ended:
+            self._end()
+        else:
+            self._fail("connection closed in the handshake")
+
+    def writeConnectionLost(self) -> None:
+        """Our own doing."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The connection is gone."""
+        self._ended = True
+        protocol, self.protocol = self.protocol, NOBODY
+        protocol.connectionLost(reason)
+
+    # --- the handshake ---------------------------------------------------------------------------------------------
+
+    def _handshake(self) -> bool:
+        """Go on with the handshake; say whether it is done."""
+        try:
+            self.connection.do_handshake()
+        except SSL.WantReadError:
+            self._flush()
+            return False
+        except Exception as problem:  # OpenSSL's error, or what a callback of the context has raised
+            # The alert tells the peer why (RFC 8446, 6.2).
+            self._flush()
+            self._fail(words_for(problem))
+            return False
+        self._secured = True
+        self._flush()
+        self._owner.tls_secured(self)
+        unsent, self._unsent = self._unsent, []
+        for data in unsent:
+            self.write(data)
+        return not self._ended
+
+    def _fail(self, why: str) -> None:
+        if not self._ended:
+            self._ended = True
+            self._owner.tls_failed(self, why)
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    def _deliver(self) -> None:
+        """Give what can be decrypted to the protocol, and after it the end, if it has come."""
+        pieces: list[bytes] = []
+        why = self._decrypt(pieces)
+        if pieces:
+            self.protocol.dataReceived(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        elif not self._ended:
+            # The peer's key update or renegotiation wants an answer.
+            self._flush()
+        if why is None or self._ended:
+            return
+        if why:
+            self._break(why)
+        else:
+            self._end()
+
+    def _decrypt(self, pieces: list[bytes]) -> str | None:
+        """Decrypt what is here; give None if more may come, "" after a close_notify, or why nothing can follow."""
+        receive = self.connection.recv
+        try:
+            while True:
+                pieces.append(receive(_RECORD))
+        except SSL.WantReadError:
+            return None
+        except SSL.ZeroReturnError:
+            return ""
+        except SSL.Error as problem:
+            return words_for(problem)
+
+    def _end(self) -> None:
+        self._ended = True
+        self.protocol.readConnectionLost()
+
+    def _break(self, why: str) -> None:
+        """Give up: what came cannot have been the peer's, or it has given up itself."""
+        self._flush()
+        self._ended = True
+        protocol, self.protocol = self.protocol, NOBODY
+        part(self._lower)
+        protocol.connectionLost(Failure(error.ConnectionLost(f"TLS: {why}")))
+
+    def read_now(self) -> bytes | None:
+        """Read once, without waiting; None where nothing is there."""
+        lower = self._lower
+        if self._ended or not self._secured:
+            return None
+        pieces: list[bytes] = []
+        self._decrypt(pieces)
+        if not pieces and isinstance(lower, OwnTransport) and (data := lower.read_now()) is not None:
+            self.connection.bio_write(data)
+            # What ends the stream is met again when the transport next has something to say.
+            self._decrypt(pieces)
+        return b"".join(pieces) or None
+
+    def is_quiet(self) -> bool:
+        """Say whether the peer has neither sent any plain text nor closed. What it had sent is lost."""
+        lower = self._lower
+        if not isinstance(lower, OwnTransport):
+            return not self._ended
+        while (data := lower.read_now()) is not None:
+            # Session tickets come late and say nothing (RFC 8446, 4.6.1).
+            self.connection.bio_write(data)
+            pieces: list[bytes] = []
+            if self._decrypt(pieces) is not None or pieces:
+                return False
+        return not self._ended and lower.is_quiet()
+
+    def is_connected(self) -> bool:
+        """Say whether the handshake is done."""
+        return self._secured
+
+    def pauseProducing(self) -> None:
+        """Stop reading."""
+        self._lower.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Read again."""
+        self._lower.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """End the connection."""
+        self.loseConnection()
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Send, or keep it until the handshake is done."""
+        if self._shut or not data:
+            return
+        if not self._secured:
+            self._unsent.append(data)
+            return
+        send = self.connection.send
+        try:
+            sent = send(data)
+            if sent < len(data):
+                # A record at a time is what OpenSSL takes.
+                rest = memoryview(data)[sent:]
+                while rest:
+                    rest = rest[send(rest) :]
+        except SSL.Error:
+            # The reading side meets the same error, and tells of it.
+            self._shut = True
+        self._flush(len(data))
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        """Send several pieces as one."""
+        self.write(b"".join(data))
+
+    def _flush(self, size: int = 0) -> None:
+        """Hand on what is encrypted; ``size``: how much plain text it is about."""
+        block = _BLOCK if size <= _RECORD else size + size // 64 + 1024
+        read = self.connection.bio_read
+        try:
+            while True:
+                data = read(block)
+                self._lower.write(data)
+                if len(data) < block:
+                    return
+        except SSL.WantReadError:
+            return
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:  # Twisted's interface
+        """Let a push producer be told when to stop and when to go on."""
+        self._lower.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        """Tell nobody any more."""
+        self._lower.unregisterProducer()
+
+    # --- ending ----------------------------------------------------------------------------------------------------
+
+    def _close_notify(self) -> None:
+        """Say that nothing more will be written (RFC 8446, 6.1)."""
+        if self._shut or not self._secured:
+            return
+        self._shut = True
+        try:
+            self.connection.shutdown()
+        except SSL.Error:
+            return
+        self._flush()
+
+    def loseConnection(self) -> None:
+        """Close when everything is written."""
+        self._close_notify()
+        self._lower.loseConnection()
+
+    def loseWriteConnection(self) -> None:
+        """Close the writing side when everything is written."""
+        self._close_notify()
+        self._lower.loseWriteConnection()
+
+    def abortConnection(self) -> None:
+        """Reset the connection."""
+        self._shut = True
+        self._lower.abortConnection()
+
+    def detach(self, *, reset: bool = False) -> None:
+        """Close, with a reset or when everything is written; the protocol has gone and hears nothing."""
+        self._owner = _NO_OWNER
+        self.protocol = NOBODY
+        if not reset:
+            self._close_notify()
+        self._ended = self._shut = True
+        part(self._lower, reset=reset)
+
+    # --- facts -----------------------------------------------------------------------------------------------------
+
+    def getPeer(self) -> Any:
+        """Give the other end's address."""
+        return self._lower.getPeer()
+
+    def getHost(self) -> Any:
+        """Give our own address."""
+        return self._lower.getHost()
+
+    def setTcpNoDelay(self, enabled: bool) -> None:  # Twisted's interface
+        """Let small segments leave at once, or not."""
+        self._lower.setTcpNoDelay(enabled)
+
+
+def words_for(problem: Exception) -> str:
+    """Say in OpenSSL's words, or in those of whoever raised it, what is wrong."""
+    if isinstance(problem, SSL.SysCallError):
+        return "connection closed in the handshake"
+    details = problem.args[0] if problem.args else ""
+    if isinstance(problem, SSL.Error) and isinstance(details, list):
+        # (library, function, reason) of each error in OpenSSL's queue, the first being the cause.
+        return ", ".join(dict.fromkeys(str(entry[-1]) for entry in details if entry[-1])) or "no reason given"
+    return str(problem) or type(problem).__name__
+
+
+class _NoOwner:
+    """Stands where the owner was."""
+
+    __slots__ = ()
+
+    def tls_secured(self, layer: TlsLayer) -> None:
+        """Nobody minds."""
+
+    def tls_failed(self, layer: TlsLayer, why: str) -> None:
+        """Nobody minds."""
+
+
+_NO_OWNER: Final = _NoOwner()

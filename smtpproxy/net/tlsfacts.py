@@ -1,0 +1,147 @@
+"""What is known of a connection after its TLS handshake, and whether to believe a client's certificate.
+
+In the mode ``ask`` a certificate that does not verify lets the handshake go on. pyOpenSSL's way to say so (the
+callback gives True) also wipes out the error, and OpenSSL writes "verified" into the session: when that
+session is resumed, nothing is verified again, and the lie would be believed. So a verdict is only believed
+where it was seen to be given: in this handshake (``Seen``), or in an earlier one for the same certificate
+(``Trust``).
+"""
+
+from typing import Final, NamedTuple
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from OpenSSL import SSL
+from OpenSSL.crypto import X509
+
+from smtpproxy.net.tlsnames import Choice
+
+__all__ = ["MOST_REMEMBERED", "Seen", "TlsFacts", "Trust", "facts_of", "go_on"]
+
+MOST_REMEMBERED: Final = 10000
+"""Certificates that have been verified, as far as they are remembered for resumed sessions (mode ``ask``)."""
+
+_FORGOTTEN: Final = "of a resumed session, and not known as verified"
+_REASONS: Final = {
+    number: name.removeprefix("ERR_").lower().replace("_", " ")
+    for name, number in vars(SSL.X509VerificationCodes).items()
+    if name.startswith("ERR_")
+}
+
+
+class TlsFacts(NamedTuple):
+    """What a TLS handshake has come to; a text is empty where there is nothing to say."""
+
+    version: str
+    """Such as ``TLSv1.3``."""
+    cipher: str
+    """OpenSSL's name of it."""
+    bits: int
+    """The length of its key."""
+    resumed: bool
+    """Whether a session was resumed."""
+    servername: str
+    """The name that the client asked for (SNI); what is not ASCII is shown as an escape."""
+    alpn: str
+    """The name of the protocol that was agreed on."""
+    subject: str
+    """Of the client's certificate, if it is verified (RFC 4514)."""
+    fingerprint: str
+    """Of the client's certificate, verified or not: SHA-256, 64 hexadecimal digits in lower case."""
+    verified: bool
+    """Whether the client has shown a certificate of one of the configured authorities."""
+    verify_error: str
+    """Why the certificate that the client has shown is not verified."""
+
+
+class Seen:
+    """What is seen of a client during its handshake: the app data of a connection of ServerTls."""
+
+    __slots__ = ("choice", "verify_error")
+
+    def __init__(self, choice: Choice[SSL.Context]) -> None:
+        """``choice`` finds the context for the name that the client asks for."""
+        self.choice = choice
+        self.verify_error: str | None = None
+        """Why the certificate is not verified; "" if it is; None if none was looked at in this handshake."""
+
+
+class Trust:
+    """How the contexts of one ServerTls judge clients' certificates: the app data of those contexts."""
+
+    __slots__ = ("_always", "_verified")
+
+    def __init__(self, *, always: bool) -> None:
+        """``always``: no handshake succeeds unless the certificate is verified (mode ``require``)."""
+        self._always = always
+        self._verified: dict[str, None] = {}
+
+    def error(self, seen: Seen, fingerprint: str) -> str:
+        """Why the certificate that a client has shown is not to be believed; "" if it is."""
+        if self._always:
+            return ""
+        if seen.verify_error is None:
+            return "" if fingerprint in self._verified else _FORGOTTEN
+        if not seen.verify_error:
+            self._remember(fingerprint)
+        return seen.verify_error
+
+    def _remember(self, fingerprint: str) -> None:
+        self._verified[fingerprint] = None
+        if len(self._verified) > MOST_REMEMBERED:
+            del self._verified[next(iter(self._verified))]
+
+
+def go_on(connection: SSL.Connection, _certificate: X509, error: int, _depth: int, ok: int) -> bool:
+    """Let the handshake go on, whatever the certificate, and note the first error: for SSL.Context.set_verify.
+
+    It is called for each certificate of a chain. It never raises: pyOpenSSL would keep the exception, and raise
+    it in another connection.
+    """
+    seen: Seen = connection.get_app_data()
+    if not seen.verify_error:
+        seen.verify_error = "" if ok else _REASONS.get(error, f"error {error}")
+    return True
+
+
+def facts_of(connection: SSL.Connection) -> TlsFacts:
+    """Tell what the handshake of a connection has come to; to be called when it is complete, on either side.
+
+    Of the peer's certificate only a connection of ServerTls tells something; who a server is says
+    ``ClientTls.judge``.
+    """
+    subject = fingerprint = verify_error = ""
+    trust: Trust | None = connection.get_context().get_app_data()
+    certificate = None
+    if trust is not None:
+        certificate = connection.get_peer_certificate(as_cryptography=True)
+        if certificate is not None:
+            fingerprint = certificate.fingerprint(hashes.SHA256()).hex()
+            verify_error = trust.error(connection.get_app_data(), fingerprint)
+            subject = "" if verify_error else _subject(certificate)
+    return TlsFacts(
+        connection.get_protocol_version_name(),
+        connection.get_cipher_name() or "",
+        connection.get_cipher_bits() or 0,
+        _resumed(connection),
+        (connection.get_servername() or b"").decode("ascii", "backslashreplace"),
+        connection.get_alpn_proto_negotiated().decode("ascii", "backslashreplace"),
+        subject,
+        fingerprint,
+        certificate is not None and not verify_error,
+        verify_error,
+    )
+
+
+def _subject(certificate: x509.Certificate) -> str:
+    try:
+        return certificate.subject.rfc4514_string()
+    except ValueError:  # OpenSSL understands names that cryptography does not
+        return ""
+
+
+def _resumed(connection: SSL.Connection) -> bool:
+    """Whether a session was resumed. pyOpenSSL has no public function for it; without the private one: False."""
+    reused = getattr(getattr(SSL, "_lib", None), "SSL_session_reused", None)
+    ssl = getattr(connection, "_ssl", None)
+    return reused is not None and ssl is not None and bool(reused(ssl))

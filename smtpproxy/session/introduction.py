@@ -1,0 +1,195 @@
+"""Before a server gets the client's commands: TLS with it, and who the client is (rules S5, S14, S18, S19).
+
+A server that has to be prepared is a *stranger*, and is asked nothing but
+
+    EHLO --STARTTLS offered--> STARTTLS, handshake, EHLO --XCLIENT offered--> XCLIENT, EHLO
+
+where the client's own EHLO serves for each EHLO, so that a server which offers neither hears it only once.  XCLIENT
+resets the server's session, so its 220 is waited for and EHLO said again.  Whatever the server answers to XCLIENT but
+220 is about this client and goes to it (rule S19).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from smtpproxy.smtp.commands import (
+    AUTH,
+    BDAT,
+    DATA,
+    EHLO,
+    ETRN,
+    EXPN,
+    HELO,
+    MAIL,
+    OWN_EHLO,
+    OWN_STARTTLS,
+    OWN_XCLIENT,
+    OWN_XFORWARD,
+    RCPT,
+    VRFY,
+)
+from smtpproxy.smtp.paths import POSTMASTER, recipient_domain
+from smtpproxy.smtp.xclient import xclient_command, xforward_commands
+
+from . import ending
+from .actions import Action
+from .backend import Event
+from .pipeline import Slot
+from .policy import BackendTls
+
+if TYPE_CHECKING:
+    from smtpproxy.smtp.extensions import Extensions
+
+    from .backend import Backend
+    from .relay import Relay
+
+NEED_EHLO: Final = frozenset({MAIL, RCPT, DATA, BDAT, AUTH, VRFY, EXPN, ETRN})
+"""Commands that a session may not be asked under another client's EHLO (rule S18)."""
+_SEND_EHLO_FIRST: Final = b"503 5.5.1 Send EHLO first\r\n"
+_NOT_TAKEN: Final = "backend does not take XCLIENT"
+
+
+def meet(relay: Relay, backend: Backend, slot: Slot) -> bytes | bool:
+    """Deal with the slot at the head of the queue of a stranger.
+
+    Gives False where it has to stay there for now, True where it was dealt with or may be looked at again, or our own
+    reply to it.
+    """
+    policy = relay.policy
+    if slot.verb is not EHLO and slot.verb is not HELO and not relay.ehlo:
+        return _nobody_yet(relay, backend, slot)
+    extensions = backend.extensions
+    if extensions is not None and extensions.xclient and _tls_is_settled(relay, backend):
+        return _say_who(relay, backend, slot, extensions)
+    if slot.verb is EHLO:
+        backend.drop(slot)
+        backend.send(slot, relay.backend_out)
+    elif slot.verb is HELO and relay.once_only and not policy.introduction_required:
+        # An EHLO of ours would be the only one that this server takes.
+        _take_as_it_is(relay, backend)
+    else:
+        backend.send(Slot(OWN_EHLO, b"EHLO" + (slot.raw if slot.verb is HELO else relay.ehlo)[4:]), relay.backend_out)
+    return True
+
+
+def _nobody_yet(relay: Relay, backend: Backend, slot: Slot) -> bytes | bool:
+    """Deal with a command of a client that has not said EHLO."""
+    if slot.verb not in NEED_EHLO:
+        backend.drop(slot)
+        backend.send(slot, relay.backend_out)
+    elif relay.policy.introduction_required or relay.policy.backend_tls is BackendTls.REQUIRED or backend.ehlo:
+        return _SEND_EHLO_FIRST
+    else:
+        _take_as_it_is(relay, backend)
+    return True
+
+
+def _tls_is_settled(relay: Relay, backend: Backend) -> bool:
+    return backend.secure or backend.tls_refused or relay.policy.backend_tls is BackendTls.NONE
+
+
+def _say_who(relay: Relay, backend: Backend, slot: Slot, extensions: Extensions) -> bool:
+    origin = relay.origin
+    if origin is None:
+        return _ask_who(relay)
+    ehlo = slot.raw if slot.verb is EHLO or slot.verb is HELO else relay.ehlo
+    backend.send(Slot(OWN_XCLIENT, xclient_command(origin.attributes(ehlo), extensions.xclient)), relay.backend_out)
+    return True
+
+
+def _ask_who(relay: Relay) -> bool:
+    """Wait until the owner knows the client's name, which may take a look-up."""
+    if not relay.asked_who:
+        relay.asked_who = True
+        relay.actions.append(Action.IDENTIFY_CLIENT)
+    return False
+
+
+def _take_as_it_is(relay: Relay, backend: Backend) -> None:
+    """Go on with a server that will not learn who the client is."""
+    backend.familiar()
+    settled(relay, backend)
+
+
+def next_step(relay: Relay, backend: Backend, slot: Slot, extensions: Extensions) -> bool:
+    """Take a stranger's EHLO reply; say whether more has to be done before ``slot``, which it answers, is done with."""
+    policy = relay.policy
+    if not _tls_is_settled(relay, backend):
+        if extensions.starttls:
+            _again(backend, slot)
+            backend.move(Event.STARTTLS)
+            relay.send_now(backend, Slot(OWN_STARTTLS, b"STARTTLS\r\n"))
+            return True
+        if policy.backend_tls is BackendTls.REQUIRED:
+            _again(backend, slot)
+            relay.retry("backend does not offer STARTTLS")
+            return True
+    if policy.introduces and b"ADDR" in extensions.xclient:
+        _again(backend, slot)
+        backend.extensions = extensions
+        return True
+    if policy.introduction_required:
+        ending.fail(relay, relay.text(b"421 4.3.5", b"Mail server not prepared, try again later"), _NOT_TAKEN)
+        return True
+    backend.familiar()
+    return False
+
+
+def is_stranger(relay: Relay, kept: Backend) -> bool:
+    """Say whether a kept session has to be told who the client is, the one before having been another."""
+    if kept.introduced is None:
+        return kept.stranger or relay.policy.introduction_required
+    return relay.origin is None or kept.introduced != relay.origin.key
+
+
+def _again(backend: Backend, slot: Slot) -> None:
+    """Ask the client's EHLO once more later; one of ours is made anew where it is needed."""
+    if slot.verb is EHLO:
+        backend.queue.insert(0, slot)
+        backend.waiting += len(slot.raw)
+
+
+def introduced(relay: Relay, backend: Backend) -> None:
+    """Go on after the server has taken XCLIENT: its session is as new."""
+    backend.familiar()
+    backend.introduced = relay.origin and relay.origin.key
+    relay.told = True
+    backend.ehlo = b""
+    if not (backend.queue and (backend.queue[0].verb is EHLO or backend.queue[0].verb is HELO)):
+        relay.resume_identity(backend)
+
+
+def settled(relay: Relay, backend: Backend) -> None:
+    """See what has to be decided about commands to a server that has accepted an EHLO or HELO (rule S14)."""
+    policy = relay.policy
+    if policy.introduces and not backend.introduced and policy.fallback_domains is not None:
+        backend.decisions |= {RCPT}
+    if policy.forwards and backend.extensions is not None and backend.extensions.xforward:
+        backend.decisions |= {MAIL}
+
+
+def may_not_relay(relay: Relay, backend: Backend, slot: Slot) -> bool:
+    """Say whether a recipient is not ours, for a server that has not learned who the client is (rule S14)."""
+    domains = relay.policy.fallback_domains
+    if slot.verb is not RCPT or backend.introduced or not relay.policy.introduces or domains is None:
+        return False
+    return not relay.authenticated and not is_ours(slot.argument, domains)
+
+
+def is_ours(argument: bytes, domains: frozenset[str]) -> bool:
+    """Say whether the argument of a RCPT is a recipient in one of ``domains``, or the postmaster."""
+    domain = recipient_domain(argument)
+    return domain is not None and (domain == POSTMASTER or domain in domains)
+
+
+def forward(relay: Relay, backend: Backend, slot: Slot) -> bool:
+    """Tell the server's log who the client is, before a MAIL (XFORWARD); give False where that has to wait."""
+    extensions, origin = backend.extensions, relay.origin
+    if slot.verb is not MAIL or not relay.policy.forwards or extensions is None:
+        return True
+    if origin is None:
+        return _ask_who(relay)
+    for line in xforward_commands(origin.attributes(relay.ehlo), extensions.xforward):
+        backend.send(Slot(OWN_XFORWARD, line), relay.backend_out)
+    return True
