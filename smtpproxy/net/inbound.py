@@ -77,8 +77,9 @@ class InboundSession(TimedSession):
         self.certified = b""
         """The login name that the client's certificate stands for."""
         self.number = context.next_number()
-        policy = context.policy(address, trusted=self.trusted)
-        self.relay = Relay(policy, context.client_policy(address), context.learned(policy, address))
+        secure = context.settings.tls.mode == "implicit"
+        policy = context.policy(address, secure=secure, trusted=self.trusted)
+        self.relay = Relay(policy, context.client_policy(address, secure=secure), context.learned(policy, address))
         self.relay.trace = context.journal.tracer(self)
         if context.settings.trace_header:
             self.relay.stamp = self._stamp
@@ -246,7 +247,11 @@ class InboundSession(TimedSession):
         relay = self.relay
         replies = relay.take_replies()
         if replies and self.transport is not None:
-            self.transport.write(replies)
+            if relay.over and self.facts is not None:
+                # One segment for the last reply and the end of TLS.
+                self.transport.write_last(replies)
+            else:
+                self.transport.write(replies)
         out = relay.backend_out
         if out and self.leg is not None:
             self.leg.transport.write(out[0] if len(out) == 1 else b"".join(out))

@@ -35,19 +35,19 @@ def begin_tls(session: InboundSession, first: bytes = b"") -> None:
 
 
 def inside_tls(session: InboundSession, layer: TlsLayer) -> None:
-    """Begin anew inside TLS: with a greeting where there was none yet, else the client speaks first (RFC 3207, 4.2)."""
+    """Begin inside TLS: with a greeting where there was none yet, else anew, and the client speaks (RFC 3207, 4.2)."""
     context = session.context
     session.facts = facts_of(layer.connection)
     session.certified = b"" if context.tls is None else context.tls.login(session.facts).encode()
     context.journal.tls_secured(session)
     old, now = session.relay, context.clock()
-    relay = _new_relay(session)
-    relay.succeed(old, now, same_client=not session.certified)
-    session.relay = relay
     if context.settings.tls.mode == "implicit":
+        old.tls_begun()
         session.greet(now)
-    else:
-        relay.begin_secure()
+        return
+    relay = session.relay = _new_relay(session)
+    relay.succeed(old, now, same_client=not session.certified)
+    relay.begin_secure()
 
 
 def change_client(session: InboundSession) -> None:

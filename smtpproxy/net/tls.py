@@ -14,6 +14,7 @@ the peer's close_notify nothing is read any more (rule H7).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
@@ -27,7 +28,44 @@ from .transport import NOBODY, OwnTransport
 
 _RECORD: Final = 16384
 """Octets of plain text in the largest record (RFC 8446, 5.1): OpenSSL gives no more at a time."""
+_HEADER: Final = 5
 _BLOCK: Final = 32 * 1024
+UNKNOWN: Final = 1 << 30
+"""More records than any block of bytes holds."""
+
+
+class RecordCounter:
+    """Follows the boundaries of records in a stream (RFC 8446, 5.1), whatever the pieces it arrives in."""
+
+    __slots__ = ("_head", "_left")
+
+    def __init__(self) -> None:
+        self._left = 0
+        """Octets of the present record that have not come."""
+        self._head = b""
+        """The beginning of the present record, as long as its length is not known."""
+
+    def count(self, data: bytes) -> int:
+        """Give how many records end in ``data``."""
+        records, at, size = 0, self._left, len(data)
+        if self._head:
+            data, size, at = self._head + data, size + len(self._head), 0
+            self._head = b""
+        elif at:
+            if at > size:
+                self._left = at - size
+                return 0
+            records = 1
+        while at + _HEADER <= size:
+            at += _HEADER + (data[at + 3] << 8) + data[at + 4]
+            if at > size:
+                break
+            records += 1
+        else:
+            self._head = data[at:]
+            at = size
+        self._left = at - size
+        return records
 
 
 class TlsOwner(Protocol):
@@ -46,7 +84,19 @@ class TlsOwner(Protocol):
 class TlsLayer(OwnTransport):
     """One connection's TLS."""
 
-    __slots__ = ("_ended", "_lower", "_owner", "_secured", "_shut", "_unsent", "connection", "factory", "protocol")
+    __slots__ = (
+        "_ended",
+        "_lower",
+        "_owner",
+        "_records",
+        "_secured",
+        "_shut",
+        "_speaks_first",
+        "_unsent",
+        "connection",
+        "factory",
+        "protocol",
+    )
 
     disconnecting = False
 
@@ -59,7 +109,9 @@ class TlsLayer(OwnTransport):
         self._secured = False
         self._ended = False
         self._shut = False
+        self._speaks_first = False
         self._unsent: list[bytes] = []
+        self._records = RecordCounter()
 
     def start(self, lower: Any, protocol: Any, *, first: bytes = b"", speak: bool = False) -> None:
         """Come between a transport and its protocol.
@@ -70,6 +122,7 @@ class TlsLayer(OwnTransport):
         self._lower = lower
         self.protocol = protocol
         lower.protocol = self
+        self._speaks_first = speak
         if speak:
             self._handshake()
         if first:
@@ -85,8 +138,12 @@ class TlsLayer(OwnTransport):
         if self._ended:
             return
         self.connection.bio_write(data)
-        if self._secured or self._handshake():
-            self._deliver()
+        whole = self._records.count(data)
+        if self._secured:
+            if whole:
+                self._deliver(whole)
+        elif self._handshake():
+            self._deliver(UNKNOWN)
 
     def readConnectionLost(self) -> None:
         """The peer has closed its writing side, with a close_notify before it or without."""
@@ -119,7 +176,9 @@ class TlsLayer(OwnTransport):
             self._fail(words_for(problem))
             return False
         self._secured = True
-        self._flush()
+        if self._speaks_first or self.connection.get_protocol_version() < SSL.TLS1_3_VERSION:
+            self._flush()
+        # Else the peer has all that it waits for: session tickets leave with the first plain text.
         self._owner.tls_secured(self)
         unsent, self._unsent = self._unsent, []
         for data in unsent:
@@ -133,10 +192,10 @@ class TlsLayer(OwnTransport):
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
-    def _deliver(self) -> None:
+    def _deliver(self, records: int) -> None:
         """Give what can be decrypted to the protocol, and after it the end, if it has come."""
         pieces: list[bytes] = []
-        why = self._decrypt(pieces)
+        why = self._decrypt(pieces, records)
         if pieces:
             self.protocol.dataReceived(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         elif not self._ended:
@@ -149,18 +208,22 @@ class TlsLayer(OwnTransport):
         else:
             self._end()
 
-    def _decrypt(self, pieces: list[bytes]) -> str | None:
-        """Decrypt what is here; give None if more may come, "" after a close_notify, or why nothing can follow."""
+    def _decrypt(self, pieces: list[bytes], records: int) -> str | None:
+        """Decrypt what is here; give None if more may come, "" after a close_notify, or why nothing can follow.
+
+        ``records``: how many have come in whole; to ask OpenSSL for one more would cost an exception.
+        """
         receive = self.connection.recv
         try:
-            while True:
-                pieces.append(receive(_RECORD))
+            for _ in range(records):
+                pieces.append(receive(_RECORD))  # noqa: PERF401  # what came before an exception counts
         except SSL.WantReadError:
             return None
         except SSL.ZeroReturnError:
             return ""
         except SSL.Error as problem:
             return words_for(problem)
+        return None
 
     def _end(self) -> None:
         self._ended = True
@@ -180,11 +243,12 @@ class TlsLayer(OwnTransport):
         if self._ended or not self._secured:
             return None
         pieces: list[bytes] = []
-        self._decrypt(pieces)
+        self._decrypt(pieces, UNKNOWN)
         if not pieces and isinstance(lower, OwnTransport) and (data := lower.read_now()) is not None:
             self.connection.bio_write(data)
+            self._records.count(data)
             # What ends the stream is met again when the transport next has something to say.
-            self._decrypt(pieces)
+            self._decrypt(pieces, UNKNOWN)
         return b"".join(pieces) or None
 
     def is_quiet(self) -> bool:
@@ -195,8 +259,9 @@ class TlsLayer(OwnTransport):
         while (data := lower.read_now()) is not None:
             # Session tickets come late and say nothing (RFC 8446, 4.6.1).
             self.connection.bio_write(data)
+            self._records.count(data)
             pieces: list[bytes] = []
-            if self._decrypt(pieces) is not None or pieces:
+            if self._decrypt(pieces, UNKNOWN) is not None or pieces:
                 return False
         return not self._ended and lower.is_quiet()
 
@@ -225,6 +290,17 @@ class TlsLayer(OwnTransport):
         if not self._secured:
             self._unsent.append(data)
             return
+        self._encrypt(data)
+        self._flush(len(data))
+
+    def write_last(self, data: bytes) -> None:
+        """Send, and say in the same write that nothing more will be sent."""
+        if self._secured and not self._shut:
+            self._encrypt(data)
+            self._say_goodbye()
+            self._flush(len(data))
+
+    def _encrypt(self, data: bytes) -> None:
         send = self.connection.send
         try:
             sent = send(data)
@@ -236,7 +312,6 @@ class TlsLayer(OwnTransport):
         except SSL.Error:
             # The reading side meets the same error, and tells of it.
             self._shut = True
-        self._flush(len(data))
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """Send several pieces as one."""
@@ -267,14 +342,14 @@ class TlsLayer(OwnTransport):
 
     def _close_notify(self) -> None:
         """Say that nothing more will be written (RFC 8446, 6.1)."""
-        if self._shut or not self._secured:
-            return
+        if self._secured and not self._shut:
+            self._say_goodbye()
+            self._flush()
+
+    def _say_goodbye(self) -> None:
         self._shut = True
-        try:
+        with contextlib.suppress(SSL.Error):
             self.connection.shutdown()
-        except SSL.Error:
-            return
-        self._flush()
 
     def loseConnection(self) -> None:
         """Close when everything is written."""

@@ -38,7 +38,7 @@ from .backend import Backend, ChunkSlot
 from .backend import State as BackendState
 from .commands import TABLE as COMMANDS
 from .commands import is_barred
-from .frontend import Event, State
+from .frontend import State
 from .introduction import NEED_EHLO
 from .pipeline import Slot
 from .state import RelayState
@@ -69,9 +69,12 @@ class Relay(RelayState):
             self.advance()
 
     def await_tls(self) -> None:
-        """Begin where a STARTTLS would have led: another relay starts when the handshake is done."""
-        self.frontend.move(Event.STARTTLS)
+        """Wait for the handshake of a connection that is TLS from its first octet on."""
         self.handed_over = True
+
+    def tls_begun(self) -> None:
+        """Learn that it is done; ``start`` is next."""
+        self.handed_over = False
 
     def succeed(self, old: Relay, now: float, *, same_client: bool, keep_backend: bool = True) -> None:
         """Take the place of another relay: inside TLS, or for the client that XCLIENT has named (rule S6).
