@@ -12,29 +12,18 @@ import os
 import signal
 import socket
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import globalLogPublisher
 
 from smtpproxy.config import Config, ConfigError, Endpoint, load
-from smtpproxy.net.context import Context
-from smtpproxy.net.inbound import InboundSession
+from smtpproxy.generation import Generation
 from smtpproxy.net.inherited import Inherited
-from smtpproxy.net.leg import Dialler
 from smtpproxy.net.listener import LeanPort, StockPort, open_socket
-from smtpproxy.net.names import Names
-from smtpproxy.net.pool import Pool
-from smtpproxy.net.servers import Servers
-from smtpproxy.net.sweep import Sweep
-from smtpproxy.net.tlsclient import ClientTls
-from smtpproxy.net.tlsserver import ServerTls, TlsError
-from smtpproxy.ops.certificates import CertificateLog
+from smtpproxy.net.tlsserver import TlsError
 from smtpproxy.ops.counters import Counters
 from smtpproxy.ops.journal import Journal
 from smtpproxy.ops.log import make_log
@@ -48,7 +37,6 @@ if TYPE_CHECKING:
 
 _DRAIN_STEP: Final = 0.1
 _GC_THRESHOLD: Final = 20_000
-_DAY: Final = 86400.0
 
 Port = LeanPort | StockPort
 
@@ -186,15 +174,12 @@ class ProxyService(Service):
                     if endpoint not in self._ports:
                         opened[endpoint] = _open(endpoint, listener.backlog, self._inherited)
             log = self._open_log(config)
-            if self._log is None:
-                self._use_log(log)
-            journal = Journal(log, self.counters, transcripts=self._verbose)
-            before = self._generations[-1] if self._generations else None
-            generation = Generation(config, self._reactor, journal, log, before)
+            generation = self._make_generation(config, log)
         except (OSError, TlsError):
             for sock in opened.values():
                 sock.close()
             raise
+        before = self._generations[-1] if self._generations else None
         self._use_log(log)
         self._config = config
         self._swap_ports(config, generation, opened)
@@ -203,6 +188,16 @@ class ProxyService(Service):
         self._generations = [old for old in self._generations if old.alive]
         self._generations.append(generation)
         generation.start(before)
+
+    def _make_generation(self, config: Config, log: EventLog) -> Generation:
+        journal = Journal(log, self.counters, transcripts=self._verbose)
+        before = self._generations[-1] if self._generations else None
+        try:
+            return Generation(config, self._reactor, journal, log, before)
+        except TlsError:
+            if log is not self._log:
+                log.close()
+            raise
 
     def _swap_ports(self, config: Config, generation: Generation, opened: dict[Endpoint, socket.socket]) -> None:
         lean = config.service.transport == "lean"
@@ -240,142 +235,6 @@ class ProxyService(Service):
         self._reactor.callLater(_DRAIN_STEP, self._drained, stopped)
 
 
-class Generation:
-    """Everything made from one reading of the configuration."""
-
-    def __init__(
-        self, config: Config, reactor: Any, journal: Journal, log: EventLog, before: Generation | None
-    ) -> None:
-        """Make pools and contexts; nothing begins before ``start``.
-
-        A certificate that cannot be used is replaced by what the generation ``before`` has in use. Raises TlsError.
-        """
-        self._reactor = reactor
-        self._log = log
-        self.journal = journal
-        self._retired = False
-        dialler = Dialler(reactor, lean=config.service.transport == "lean")
-        self.sweep = Sweep(reactor, _shortest_timeout(config), time.monotonic)
-        self._servers = {
-            name: Servers(backend.servers, backend.rest, time.monotonic) for name, backend in config.backends.items()
-        }
-        report = CertificateLog(lambda: self._log)
-        self._client_tls = {
-            name: ClientTls(backend.tls, f"backend {name}", report, _now)
-            for name, backend in config.backends.items()
-            if backend.tls.mode != "none"
-        }
-        known: dict[str, ServerTls] = before.server_tls if before is not None else {}
-        self.server_tls: dict[str, ServerTls] = {
-            listener.name: ServerTls(listener.tls, f"listener {listener.name}", report, _now, known.get(listener.name))
-            for listener in config.listeners
-            if listener.tls.mode != "none"
-        }
-        self.pools = {
-            name: Pool(name, backend, self._servers[name], dialler, time.monotonic, tls=self._client_tls.get(name))
-            for name, backend in config.backends.items()
-        }
-        for pool in self.pools.values():
-            pool.report = journal.backend_failed
-        names = Names(reactor, reactor)
-        self.contexts = {
-            listener.name: Context(
-                listener,
-                self.pools[listener.backend],
-                self.sweep,
-                journal,
-                time.monotonic,
-                tls=self.server_tls.get(listener.name),
-                names=names,
-            )
-            for listener in config.listeners
-        }
-        self._chores = [
-            (LoopingCall(self.server_tls[listener.name].reread), listener.tls.reread)
-            for listener in config.listeners
-            if listener.name in self.server_tls
-        ]
-        self._chores.append((LoopingCall(self._warn_of_expiry), _DAY))
-        self._lookups = [
-            (LoopingCall(self._look_up, name), config.backends[name].resolve)
-            for name, servers in self._servers.items()
-            if servers.has_names
-        ]
-
-    def start(self, before: Generation | None) -> None:
-        """Look names up, begin to watch the time.
-
-        At the start of the service that may take its time.  After a reload nobody must wait for it: what the generation
-        ``before`` knew is good until the look-up has come back.
-        """
-        for name, servers in self._servers.items():
-            if before is not None and name in before._servers:  # noqa: SLF001  # of this class
-                servers.adopt(before._servers[name])  # noqa: SLF001
-            self._tell(name, servers.resolve(names=before is None))
-        for pool in self.pools.values():
-            pool.watch(self.sweep)
-        for call, interval in self._lookups:
-            call.clock = self._reactor
-            call.start(interval, now=before is not None)
-        for call, interval in self._chores:
-            call.clock = self._reactor
-            call.start(interval, now=interval == _DAY)
-        self.sweep.start()
-
-    def _warn_of_expiry(self) -> None:
-        for server_tls in self.server_tls.values():
-            server_tls.warn_of_expiry()
-        for client_tls in self._client_tls.values():
-            client_tls.warn_of_expiry()
-
-    def retire(self) -> None:
-        """Make room for the next generation: no new sessions, none kept; the live ones go on."""
-        self._retired = True
-        for pool in self.pools.values():
-            pool.close()
-        for call, _ in (*self._lookups, *self._chores):
-            if call.running:
-                call.stop()
-
-    def drain(self) -> None:
-        """Let every session end between transactions."""
-        self.retire()
-        for context in self.contexts.values():
-            context.draining = True
-        for session in self._live():
-            session.shut_down()
-
-    def cut_off(self) -> None:
-        """End every session now, with 421."""
-        for session in self._live():
-            session.cut_off()
-
-    def stop(self) -> None:
-        """Watch the time no more."""
-        self.retire()
-        self.sweep.stop()
-
-    @property
-    def alive(self) -> bool:
-        """Whether any session lives here, or could begin."""
-        # Sessions, and connections that are being closed; the pools are always there.
-        busy = any(not isinstance(swept, Pool) for swept in self.sweep) or any(p.busy for p in self.pools.values())
-        if self._retired and not busy:
-            self.sweep.stop()
-        return busy or not self._retired
-
-    def _live(self) -> list[InboundSession]:
-        return [swept for swept in self.sweep if isinstance(swept, InboundSession)]
-
-    def _look_up(self, name: str) -> Deferred[None]:
-        looking_up = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._servers[name].resolve)
-        return looking_up.addCallback(lambda problems: self._tell(name, problems))
-
-    def _tell(self, backend: str, problems: list[str]) -> None:
-        for problem in problems:
-            self._log.warning("backend_lookup_failed", {"backend": backend, "why": problem})
-
-
 def _open(endpoint: Endpoint, backlog: int, inherited: Inherited) -> socket.socket:
     try:
         return open_socket(endpoint, backlog, inherited)
@@ -389,20 +248,3 @@ def _close(endpoint: Endpoint, port: Port) -> None:
         # Where the folder is not ours to write in, the file stays; whoever listens there next removes it.
         with contextlib.suppress(OSError):
             Path(endpoint.path).unlink()
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def _shortest_timeout(config: Config) -> float:
-    values: list[float] = []
-    for listener in config.listeners:
-        timeouts = listener.timeouts
-        values += [timeouts.command, timeouts.data_block, timeouts.minimum_progress, timeouts.write, timeouts.close]
-        values += [timeouts.tls_handshake, timeouts.proxy_header]
-        values += [] if timeouts.session is None else [timeouts.session]
-    for backend in config.backends.values():
-        values += backend.timeouts.model_dump().values()
-        values += [] if backend.reuse is None else [backend.reuse.idle]
-    return min(values)

@@ -44,13 +44,15 @@ def main(options: argparse.Namespace) -> int:
         return 1
     _install_reactor(options.reactor)
     reactor = _reactor()
-    from smtpproxy.service import make_service  # noqa: PLC0415  (imports what may import the reactor's parts)
+    # They import what may import the reactor's parts.
+    from smtpproxy.net.certificates import TlsError  # noqa: PLC0415
+    from smtpproxy.service import make_service  # noqa: PLC0415
 
     try:
         service: Any = make_service(options.config, reactor, verbose=options.verbose)
         service.privilegedStartService()
         service.startService()
-    except (ConfigError, OSError) as error:
+    except (ConfigError, OSError, TlsError) as error:
         print(_failure(error), file=sys.stderr)
         return 1
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
@@ -71,9 +73,11 @@ def _install_reactor(name: str) -> None:
         importlib.import_module(module).install()
 
 
-def _failure(error: ConfigError | OSError) -> str:
+def _failure(error: Exception) -> str:
     """Why the service could not begin: one line, except for the mistakes of a configuration."""
     if isinstance(error, ConfigError):
         return str(error)
+    if not isinstance(error, OSError):
+        return f"smtpproxy: {error}"
     reason = error.strerror or str(error)
     return f"smtpproxy: {error.filename}: {reason}" if error.filename else f"smtpproxy: {reason}"
