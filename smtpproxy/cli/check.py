@@ -1,10 +1,11 @@
-"""Print every mistake of a configuration; with --relay, also try whether the backends relay for anybody."""
+"""Print every mistake of a configuration, and the certificates; with --relay, also try the backends' relaying."""
 
 import argparse
 import re
 import sys
+from datetime import UTC, datetime
 
-from smtpproxy.cli import relay
+from smtpproxy.cli import certificates, relay
 from smtpproxy.config import ConfigError, load
 
 __all__ = ["add_arguments", "main"]
@@ -38,7 +39,8 @@ def main(options: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 1
     print(f"{options.config}: no mistakes")
-    return relay.check(config, options.relay_recipient) if options.relay else 0
+    status = certificates.check(config, datetime.now(UTC))
+    return max(status, relay.check(config, options.relay_recipient)) if options.relay else status
 
 
 def _recipient(text: str) -> str:

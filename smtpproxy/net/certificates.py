@@ -10,12 +10,14 @@ import os
 import stat
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.utils import CryptographyDeprecationWarning
@@ -74,7 +76,7 @@ class Pair:
     def __init__(
         self, path: Path, key_path: Path, chain: Sequence[x509.Certificate], key: PrivateKey, kind: str
     ) -> None:
-        """Take what belongs together; ``chain`` begins with the certificate itself. Raises ValueError if it is odd."""
+        """Take what belongs together; ``chain`` begins with the certificate itself."""
         self.path = path
         self.key_path = key_path
         self.chain = tuple(chain)
@@ -143,13 +145,17 @@ class Authorities:
         return max(certificate.not_valid_after_utc for certificate in self.certificates)
 
     def install(self, context: SSL.Context) -> None:
-        """Let a context trust them. Each is an anchor of its own, also one that another has signed."""
-        store = context.get_cert_store()
-        if store is None:
-            raise TlsError(self.path, "refused by OpenSSL: no store of certificates")
-        store.set_flags(X509StoreFlags.PARTIAL_CHAIN)
-        for certificate in self.certificates:
-            store.add_cert(X509.from_cryptography(certificate))
+        """Let a context trust them. Each is an anchor of its own, also one that another has signed.
+
+        Raises TlsError if OpenSSL does not take one.
+        """
+        try:
+            store: Any = context.get_cert_store()
+            store.set_flags(X509StoreFlags.PARTIAL_CHAIN)
+            for certificate in self.certificates:
+                store.add_cert(X509.from_cryptography(certificate))
+        except Exception as error:
+            raise TlsError(self.path, "refused by OpenSSL") from error
 
 
 def days_left(not_after: datetime, now: datetime) -> int:
@@ -163,22 +169,31 @@ def read_pair(cert: Path, key: Path) -> Pair:
     Raises TlsError if a file cannot be read or is damaged, if the key is encrypted or does not belong to the
     first certificate, and if the certificates do not follow each other, each signed by the next.
     """
-    chain = _certificates(cert)
-    private, kind = _private_key(key)
-    _check_match(cert, key, chain, private)
-    _check_order(cert, chain)
-    try:
+    with _understood(cert):
+        chain = _certificates(cert)
+        private, kind = _private_key(key)
+        _check_match(cert, key, chain, private)
+        _check_order(cert, chain)
         return Pair(cert, key, chain, private, kind)
-    except ValueError as error:
-        raise TlsError(cert, f"not a certificate that can be understood: {error}") from None
 
 
 def read_authorities(path: Path) -> Authorities:
     """Read a file with the certificates of authorities (PEM). Raises TlsError."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _understood(path):
         # About serial numbers that are not positive: in systems' bundles there are such, and nobody can mend them.
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
         return Authorities(path, _certificates(path))
+
+
+@contextmanager
+def _understood(path: Path) -> Iterator[None]:
+    """Make a TlsError of whatever else a parser raises: its classes are many, the file is anybody's."""
+    try:
+        yield
+    except TlsError:
+        raise
+    except Exception as error:
+        raise TlsError(path, f"a certificate in it cannot be understood: {error}") from error
 
 
 def words_of(error: SSL.Error) -> str:
@@ -229,9 +244,9 @@ def _private_key(path: Path) -> tuple[PrivateKey, str]:
         key = load_pem_private_key(content, password=None, unsafe_skip_rsa_key_validation=True)
     except TypeError:
         raise TlsError(path, "encrypted: a key without a pass phrase is needed, since nobody can be asked") from None
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         # The message of the parser is not passed on: it may quote what it has read.
-        raise TlsError(path, "damaged: this is no private key in PEM") from None
+        raise TlsError(path, "damaged, or of a kind that is not known: no private key in PEM") from None
     for key_class, kind in _KINDS:
         if isinstance(key, key_class):
             return key, kind
@@ -241,20 +256,13 @@ def _private_key(path: Path) -> tuple[PrivateKey, str]:
 def _check_match(cert: Path, key: Path, chain: Sequence[x509.Certificate], private: PrivateKey) -> None:
     public = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     for number, certificate in enumerate(chain):
-        if _public_key(cert, certificate) == public:
+        if certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == public:
             if number:
                 raise TlsError(
                     cert, f"the key in {key} belongs to certificate {number + 1}: the server's own must be the first"
                 )
             return
     raise TlsError(cert, f"the key in {key} does not belong to it")
-
-
-def _public_key(path: Path, certificate: x509.Certificate) -> bytes:
-    try:
-        return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except Exception as error:  # its classes are many: unknown algorithm, unknown curve, damaged
-        raise TlsError(path, f"a public key that cannot be understood: {error}") from None
 
 
 def _check_order(path: Path, chain: Sequence[x509.Certificate]) -> None:

@@ -14,14 +14,14 @@ from zope.interface import implementer
 
 from smtpproxy.session.actions import Action
 from smtpproxy.session.relay import Relay
-from smtpproxy.smtp.proxyheader import Ends, ProxyTls, v1_header, v2_header
 
 from . import succession
-from .leg import BackendLeg
+from .backendside import ACTIONS as BACKEND_ACTIONS
+from .backendside import BackendSide
 from .linger import Linger
 from .parting import part
 from .stamp import received
-from .timed import BACKEND_FULL, CLIENT_FULL, STUFFED, TimedSession
+from .timed import CLIENT_FULL, STUFFED
 from .transport import OwnTransport
 
 if TYPE_CHECKING:
@@ -32,33 +32,24 @@ if TYPE_CHECKING:
     from smtpproxy.session.origin import Origin
 
     from .context import Context
-    from .servers import Server
     from .tls import TlsLayer
-    from .tlsfacts import TlsFacts
     from .vouched import Vouched
 
 _CLEAN_ENDS: Final = frozenset({"quit", "client closed the connection"})
 
 
 @implementer(IHalfCloseableProtocol)
-class InboundSession(TimedSession):
-    """The protocol of the client's connection, and the owner of the backend's."""
+class InboundSession(BackendSide):
+    """The protocol of the client's connection."""
 
     __slots__ = (
         "_dismissed",
         "_held",
-        "_tried",
-        "address",
         "certified",
         "counted",
         "factory",
-        "facts",
         "number",
-        "reused",
-        "server",
-        "transport",
         "trusted",
-        "vouched",
     )
 
     def __init__(self, context: Context, address: str, counted: str, vouched: Vouched | None = None) -> None:
@@ -66,14 +57,10 @@ class InboundSession(TimedSession):
 
         ``vouched``: what somebody in front of us has said of it already.
         """
-        super().__init__(context)
-        self.address = address
+        super().__init__(context, address, vouched)
         self.counted = counted
-        self.vouched = vouched
         self.trusted = context.trusts(address)
         """Whether XCLIENT is believed here (rule H6)."""
-        self.facts: TlsFacts | None = None
-        """Of the TLS with the client."""
         self.certified = b""
         """The login name that the client's certificate stands for."""
         self.number = context.next_number()
@@ -83,12 +70,6 @@ class InboundSession(TimedSession):
         self.relay.trace = context.journal.tracer(self)
         if context.settings.trace_header:
             self.relay.stamp = self._stamp
-        self.transport: Any = None
-        self.leg: BackendLeg | None = None
-        self.server: Server | None = None
-        self.reused = False
-        """Whether a kept backend session served it."""
-        self._tried: list[Server] | None = None
         self._held = False
         self._dismissed = False
 
@@ -159,32 +140,6 @@ class InboundSession(TimedSession):
 
     def stopProducing(self) -> None:
         """The connection is gone, which connectionLost tells."""
-
-    # --- the backend's connection (LegOwner) -----------------------------------------------------------------------
-
-    def leg_received(self, _leg: BackendLeg, data: bytes) -> None:
-        """Take bytes of the server."""
-        try:
-            self.relay.backend_received(data, self.context.clock())
-            self._settle()
-        except Exception:
-            self._own_fault()
-
-    def leg_lost(self, _leg: BackendLeg, why: str) -> None:
-        """The server has closed, or was never reached."""
-        self._tell(self.relay.backend_lost, why)
-
-    def leg_full(self, *, full: bool) -> None:
-        """The server does not read what we write, or reads again."""
-        self._backend_since = self.context.clock()
-        if full:
-            self._pause(BACKEND_FULL)
-        else:
-            self._resume(BACKEND_FULL)
-
-    def leg_secured(self, _leg: BackendLeg) -> None:
-        """The handshake with the server is done."""
-        self._tell(self.relay.backend_secured, self.context.clock())
 
     # --- TLS with the client (TlsOwner), and who it is ---------------------------------------------------------------
 
@@ -280,100 +235,6 @@ class InboundSession(TimedSession):
             for action in actions:
                 _ACTIONS[action](self)
 
-    def _connect(self) -> None:
-        self._tried = []
-        self._backend_since = self.context.clock()
-        pool = self.context.pool
-        if pool.settings.reuse is not None and (leg := pool.borrow(self)) is not None and leg.backend is not None:
-            self.reused = True
-            self.leg = leg
-            self.server = leg.server
-            kept, leg.backend = leg.backend, None
-            self.relay.backend_borrowed(kept)
-            self._settle()
-        else:
-            self._dial()
-
-    def _dial(self) -> None:
-        pool = self.context.pool
-        tried = self._tried if self._tried is not None else []
-        identity = pool.settings.identity
-        if identity == "source-address":
-            leg = pool.dial(self, tried, source=self.address)
-        elif identity in {"proxy-v1", "proxy-v2"}:
-            leg = pool.dial(self, tried, preamble=self._preamble())
-        else:
-            leg = pool.dial(self, tried)
-        if isinstance(leg, str):
-            self.context.journal.backend_failed(self.context.pool.name, "", leg)
-            self._tell(self.relay.backend_failed, leg)
-            return
-        self.leg = leg
-        self.server = leg.server
-        if self._paused & CLIENT_FULL:
-            leg.pause_reading()
-
-    def _preamble(self) -> bytes:
-        """Give the PROXY header for a connection with a server."""
-        port, destination = succession.ends_of(self)
-        ends = Ends((self.address, port), destination) if self.address and destination else None
-        if self.context.pool.settings.identity == "proxy-v1":
-            return v1_header(ends)
-        facts = self.facts
-        if facts is None:
-            return v2_header(ends)
-        common_name = succession.common_name(facts.subject)
-        tls = ProxyTls(facts.version, facts.cipher, common_name, facts.verified, facts.servername, facts.alpn)
-        return v2_header(ends, tls)
-
-    def _next_server(self) -> None:
-        leg, self.leg = self.leg, None
-        if leg is not None:
-            self.context.pool.failed(leg)
-            self.context.journal.backend_failed(self.context.pool.name, leg.server.name, self.relay.backend_fault)
-            leg.close()
-        self._backend_since = self.context.clock()
-        self._dial()
-
-    def _abort_backend(self) -> None:
-        self._drop_backend(reset=True)
-
-    def _drop_backend(self, *, reset: bool = False) -> None:
-        leg, self.leg = self.leg, None
-        if leg is not None:
-            # Where the server does not read, nothing that is still to be written would ever leave.
-            leg.close(reset=reset or bool(self._paused & BACKEND_FULL))
-        self._backend_writable()
-
-    def _quit_backend(self) -> None:
-        leg, self.leg = self.leg, None
-        if leg is not None:
-            self.context.pool.leave(leg)
-        self._backend_writable()
-
-    def _await_close(self) -> None:
-        leg, self.leg = self.leg, None
-        if leg is not None:
-            self.context.pool.await_close(leg)
-        self._backend_writable()
-
-    def _release_backend(self) -> None:
-        leg, self.leg = self.leg, None
-        if leg is not None:
-            leg.backend, self.relay.released = self.relay.released, None
-            self.context.pool.keep(leg)
-        self._backend_writable()
-
-    def _backend_writable(self) -> None:
-        if self._paused & BACKEND_FULL:
-            self._resume(BACKEND_FULL)
-
-    def _start_backend_tls(self) -> None:
-        leg, tls = self.leg, self.context.pool.tls
-        if leg is not None and tls is not None:
-            self._backend_since = self.context.clock()
-            leg.start_tls(tls)
-
     def _start_tls(self) -> None:
         self._client_since = self.context.clock()
         succession.begin_tls(self)
@@ -449,36 +310,16 @@ class InboundSession(TimedSession):
         if self.transport is not None:
             part(self.transport, reset=True)
 
-    def _pause(self, reason: int) -> None:
-        if not self._paused and self.transport is not None:
-            self.transport.pauseProducing()
-        self._paused |= reason
-
-    def _resume(self, reason: int) -> None:
-        if not self._paused & reason:
-            return
-        self._paused &= ~reason
-        if not self._paused and self.transport is not None:
-            self._client_since = self.context.clock()
-            self.transport.resumeProducing()
-
 
 def _has_input(transport: Any) -> bool:
     """Say whether something of the client waits to be read; a close would be a reset, and replies lost."""
     return isinstance(transport, OwnTransport) and not transport.is_quiet()
 
 
-_ACTIONS: Final[dict[Action, Callable[[InboundSession], None]]] = {
-    Action.CONNECT: InboundSession._connect,  # noqa: SLF001  # the table of this class
-    Action.NEXT_SERVER: InboundSession._next_server,  # noqa: SLF001
-    Action.ABORT_BACKEND: InboundSession._abort_backend,  # noqa: SLF001
-    Action.DROP_BACKEND: InboundSession._drop_backend,  # noqa: SLF001
-    Action.QUIT_BACKEND: InboundSession._quit_backend,  # noqa: SLF001
-    Action.AWAIT_CLOSE: InboundSession._await_close,  # noqa: SLF001
-    Action.RELEASE_BACKEND: InboundSession._release_backend,  # noqa: SLF001
+_ACTIONS: Final[dict[Action, Callable[[Any], None]]] = {
+    **BACKEND_ACTIONS,
     Action.PROBE_CLIENT: InboundSession._probe_client,  # noqa: SLF001
     Action.START_TLS: InboundSession._start_tls,  # noqa: SLF001
-    Action.START_BACKEND_TLS: InboundSession._start_backend_tls,  # noqa: SLF001
     Action.CHANGE_CLIENT: InboundSession._change_client,  # noqa: SLF001
     Action.IDENTIFY_CLIENT: InboundSession._identify_client,  # noqa: SLF001
     Action.CLOSE_CLIENT: InboundSession._close_client,  # noqa: SLF001

@@ -21,6 +21,7 @@ from .tlsfacts import facts_of
 from .vouched import Vouched
 
 if TYPE_CHECKING:
+    from .backendside import BackendSide
     from .inbound import InboundSession
 
 
@@ -114,7 +115,7 @@ def _identified(session: InboundSession, name: bytes) -> None:
         session.identified(Origin(session.address, port, destination, name, login))
 
 
-def ends_of(session: InboundSession) -> tuple[int, tuple[str, int] | None]:
+def ends_of(session: BackendSide) -> tuple[int, tuple[str, int] | None]:
     """Give the client's port (0 if unknown), and the address and port that it connected to."""
     if session.vouched is not None:
         return session.vouched.port, session.vouched.destination

@@ -18,36 +18,45 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from OpenSSL import SSL
 from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
 
-from smtpproxy.config import BackendTls
-from smtpproxy.net.certificates import Authorities, Pair, read_authorities, read_pair
-from smtpproxy.net.tlsfiles import InUse, TlsReport
-from smtpproxy.net.tlsprofiles import is_old, make_context
+from smtpproxy.config import BackendTls, CertificatePair
+from smtpproxy.config.domains import is_hostname
 
-__all__ = ["MOST_SESSIONS", "ClientTls", "spki_pin"]
+from .certificates import Authorities, Pair, TlsError, read_authorities, read_pair
+from .tlsfacts import Verified, note, verify_error_of
+from .tlsfiles import InUse, TlsReport
+from .tlsprofiles import is_old, make_context
+
+__all__ = ["MOST_SESSIONS", "ClientTls", "spki_pin", "verify_error_of"]
 
 MOST_SESSIONS: Final = 1000
 """Hosts of one backend whose last session is remembered."""
 
 
+# Ways to verify in which the chain has to lead to an authority.
+_CHAIN: Final = frozenset({"ca", "name"})
+
+
 class ClientTls:
-    """TLS as it is spoken with one backend."""
+    """TLS as it is spoken with one backend. The app data of its connections is taken (``verify_error_of``)."""
 
     def __init__(self, settings: BackendTls, owner: str, report: TlsReport, now: Callable[[], datetime]) -> None:
         """Read every file; ``now`` gives the time with its zone. Raises TlsError if something cannot be used."""
         self._settings = settings
+        self._owner = owner
+        self._report = report
         self._now = now
+        self._behind = False  # whether files are read that the context is not made of yet
         self._sessions: dict[str, SSL.Session] = {}
-        self._files: list[InUse[Pair] | InUse[Authorities]] = []
-        self._context = make_context(SSL.TLS_CLIENT_METHOD, settings)
-        if settings.verify in {"ca", "name"}:
-            self._context.set_verify(SSL.VERIFY_PEER)
-            self._trust(owner, report)
+        make_context(SSL.TLS_CLIENT_METHOD, settings)  # so that a bad setting is not taken for a bad certificate
+        self._authorities: InUse[Authorities] | None = None
+        if settings.verify in _CHAIN and settings.ca != "system":
+            path = settings.ca
+            self._authorities = InUse((path,), lambda: read_authorities(path), None, owner, report)
+        self._pair: InUse[Pair] | None = None
         if settings.certificate is not None:
             files = settings.certificate
-            paths = (files.cert, files.key)
-            pair = InUse(paths, lambda: read_pair(files.cert, files.key), None, owner, report)
-            pair.value.install(self._context)
-            self._files.append(pair)
+            self._pair = InUse((files.cert, files.key), lambda: self._usable_pair(files), None, owner, report)
+        self._context = self._make_context()
         if is_old(settings):
             report.tls_profile_old(owner)
 
@@ -58,8 +67,9 @@ class ClientTls:
         server still takes it.
         """
         connection = SSL.Connection(self._context)
+        connection.set_app_data(Verified())
         name = self._settings.sni or self._name(host)
-        if name and not _is_address(name):
+        if is_hostname(name) and not _is_address(name):
             connection.set_tlsext_host_name(name.encode("ascii"))
         session = self._sessions.get(host)
         if session is not None:
@@ -69,6 +79,12 @@ class ClientTls:
 
     def judge(self, connection: SSL.Connection, host: str) -> str:
         """After the handshake: "" if the server is who it should be, else why not, for the log."""
+        why = self._objection(connection, host)
+        if why:
+            connection.get_app_data().error = why
+        return why
+
+    def _objection(self, connection: SSL.Connection, host: str) -> str:
         verify = self._settings.verify
         if verify == "none":
             return ""
@@ -81,12 +97,12 @@ class ClientTls:
         return "" if verify == "ca" else _misnamed(certificate, self._name(host))
 
     def remember(self, connection: SSL.Connection, host: str) -> None:
-        """Keep the session of a connection for the next one with ``host``.
+        """Keep the session of a connection for the next one with ``host``, unless it was judged to be the wrong server.
 
         To be called when the first application data has come: TLS 1.3 sends its tickets behind the handshake.
         """
         session = connection.get_session()
-        if session is None:
+        if session is None or verify_error_of(connection) or connection.get_context() is not self._context:
             return
         self._sessions.pop(host, None)
         self._sessions[host] = session
@@ -101,23 +117,46 @@ class ClientTls:
         """
         connection.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
 
+    def reread(self) -> None:
+        """Look at the files, as ServerTls does. After a change no session is resumed that began before it."""
+        changed = [file.renew() for file in (self._authorities, self._pair) if file is not None]
+        if any(changed) or self._behind:
+            try:
+                self._context = self._make_context()
+            except TlsError as error:  # such as no room for a file; to be tried again
+                self._behind = True
+                self._report.certificate_refused(self._owner, error.path, error.why)
+            else:
+                self._behind = False
+                self._sessions.clear()
+
     def warn_of_expiry(self) -> None:
         """Report our own certificate and the CA file, if they have less than 14 days left, or have ended."""
         now = self._now()
-        for file in self._files:
-            file.warn_of_expiry(now)
+        for file in (self._authorities, self._pair):
+            if file is not None:
+                file.warn_of_expiry(now)
 
-    def _trust(self, owner: str, report: TlsReport) -> None:
-        path = self._settings.ca
-        if path == "system":
-            self._context.set_default_verify_paths()
-            return
-        authorities = InUse((path,), lambda: read_authorities(path), None, owner, report)
-        authorities.value.install(self._context)
-        self._files.append(authorities)
+    def _usable_pair(self, files: CertificatePair) -> Pair:
+        """Read our own pair and try it. Raises TlsError."""
+        pair = read_pair(files.cert, files.key)
+        pair.install(make_context(SSL.TLS_CLIENT_METHOD, self._settings))
+        return pair
+
+    def _make_context(self) -> SSL.Context:
+        context = make_context(SSL.TLS_CLIENT_METHOD, self._settings)
+        if self._settings.verify in _CHAIN:
+            context.set_verify(SSL.VERIFY_PEER, note)
+            if self._authorities is None:
+                context.set_default_verify_paths()
+            else:
+                self._authorities.value.install(context)
+        if self._pair is not None:
+            self._pair.value.install(context)
+        return context
 
     def _name(self, host: str) -> str:
-        return self._settings.name or host
+        return self._settings.name or host.removesuffix(".")
 
 
 def spki_pin(certificate: x509.Certificate) -> str:

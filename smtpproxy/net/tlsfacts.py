@@ -1,9 +1,9 @@
-"""What is known of a connection after its TLS handshake, and whether to believe a client's certificate.
+"""What is known of a connection after its TLS handshake, and whether to believe the certificate of the peer.
 
 In the mode ``ask`` a certificate that does not verify lets the handshake go on. pyOpenSSL's way to say so (the
 callback gives True) also wipes out the error, and OpenSSL writes "verified" into the session: when that
 session is resumed, nothing is verified again, and the lie would be believed. So a verdict is only believed
-where it was seen to be given: in this handshake (``Seen``), or in an earlier one for the same certificate
+where it was seen to be given: in this handshake (``Verified``), or in an earlier one for the same certificate
 (``Trust``).
 """
 
@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives import hashes
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
 
-from smtpproxy.net.tlsnames import Choice
+from .tlsnames import Choice
 
-__all__ = ["MOST_REMEMBERED", "Seen", "TlsFacts", "Trust", "facts_of", "go_on"]
+__all__ = ["MOST_REMEMBERED", "Seen", "TlsFacts", "Trust", "Verified", "facts_of", "go_on", "note", "verify_error_of"]
 
 MOST_REMEMBERED: Final = 10000
 """Certificates that have been verified, as far as they are remembered for resumed sessions (mode ``ask``)."""
@@ -54,16 +54,25 @@ class TlsFacts(NamedTuple):
     """Why the certificate that the client has shown is not verified."""
 
 
-class Seen:
-    """What is seen of a client during its handshake: the app data of a connection of ServerTls."""
+class Verified:
+    """What came of verifying the peer's certificate, as far as it was done: the app data of a connection."""
 
-    __slots__ = ("choice", "verify_error")
+    __slots__ = ("error",)
+
+    def __init__(self) -> None:
+        self.error: str | None = None
+        """Why the certificate is not verified; "" if it is; None if none was looked at in this handshake."""
+
+
+class Seen(Verified):
+    """The same of a connection of ServerTls, and how to find the context for the name that the client asks for."""
+
+    __slots__ = ("choice",)
 
     def __init__(self, choice: Choice[SSL.Context]) -> None:
-        """``choice`` finds the context for the name that the client asks for."""
+        """``choice`` is the ServerTls's at the time when the connection began."""
+        super().__init__()
         self.choice = choice
-        self.verify_error: str | None = None
-        """Why the certificate is not verified; "" if it is; None if none was looked at in this handshake."""
 
 
 class Trust:
@@ -76,15 +85,15 @@ class Trust:
         self._always = always
         self._verified: dict[str, None] = {}
 
-    def error(self, seen: Seen, fingerprint: str) -> str:
+    def error(self, verified: Verified, fingerprint: str) -> str:
         """Why the certificate that a client has shown is not to be believed; "" if it is."""
         if self._always:
             return ""
-        if seen.verify_error is None:
+        if verified.error is None:
             return "" if fingerprint in self._verified else _FORGOTTEN
-        if not seen.verify_error:
+        if not verified.error:
             self._remember(fingerprint)
-        return seen.verify_error
+        return verified.error
 
     def _remember(self, fingerprint: str) -> None:
         self._verified[fingerprint] = None
@@ -92,16 +101,31 @@ class Trust:
             del self._verified[next(iter(self._verified))]
 
 
-def go_on(connection: SSL.Connection, _certificate: X509, error: int, _depth: int, ok: int) -> bool:
-    """Let the handshake go on, whatever the certificate, and note the first error: for SSL.Context.set_verify.
+def note(connection: SSL.Connection, _certificate: X509, error: int, _depth: int, ok: int) -> bool:
+    """Write down the first error of a certificate; whether there is none: for SSL.Context.set_verify.
 
     It is called for each certificate of a chain. It never raises: pyOpenSSL would keep the exception, and raise
     it in another connection.
     """
-    seen: Seen = connection.get_app_data()
-    if not seen.verify_error:
-        seen.verify_error = "" if ok else _REASONS.get(error, f"error {error}")
+    verified: Verified = connection.get_app_data()
+    if not verified.error:
+        verified.error = "" if ok else _REASONS.get(error, f"error {error}")
+    return bool(ok)
+
+
+def go_on(connection: SSL.Connection, certificate: X509, error: int, depth: int, ok: int) -> bool:
+    """Do the same, but let the handshake go on whatever the certificate."""
+    note(connection, certificate, error, depth, ok)
     return True
+
+
+def verify_error_of(connection: SSL.Connection) -> str:
+    """After a handshake that failed: why the peer's certificate is not verified; "" if that is not the reason.
+
+    For connections of ServerTls and of ClientTls. OpenSSL's own error only says "certificate verify failed".
+    """
+    verified: Verified = connection.get_app_data()
+    return verified.error or ""
 
 
 def facts_of(connection: SSL.Connection) -> TlsFacts:

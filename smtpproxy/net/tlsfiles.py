@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from smtpproxy.net.certificates import EXPIRY_WARNING, TlsError, days_left
+from .certificates import EXPIRY_WARNING, TlsError, days_left
 
 __all__ = ["InUse", "TlsReport"]
 

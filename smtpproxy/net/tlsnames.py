@@ -9,7 +9,7 @@ theirs; where the exact name has no pair of a kind, the wildcard's is taken.
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
-from smtpproxy.net.certificates import Pair
+from .certificates import Pair
 
 __all__ = ["Choice"]
 

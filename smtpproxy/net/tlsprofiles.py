@@ -18,7 +18,8 @@ from typing import Final, NamedTuple
 from OpenSSL import SSL
 
 from smtpproxy.config import Protection
-from smtpproxy.net.certificates import TlsError, words_of
+
+from .certificates import TlsError, words_of
 
 __all__ = ["PROFILES", "Profile", "is_old", "make_context", "versions_of"]
 
@@ -94,10 +95,11 @@ def make_context(method: int, settings: Protection) -> SSL.Context:
 
 def _set_versions(context: SSL.Context, settings: Protection) -> None:
     versions = versions_of(settings)
-    for version in versions:
+    for version in (version for version in versions if version in _DEPRECATED):
         trial = SSL.Context(SSL.TLS_METHOD)
         try:
             # As the lowest and the highest: a version that is not compiled in is refused only when it is alone.
+            # Later versions are in every library that pyOpenSSL works with.
             trial.set_min_proto_version(_NUMBERS[version])
             trial.set_max_proto_version(_NUMBERS[version])
         except SSL.Error:

@@ -17,18 +17,18 @@ from typing import Final, NamedTuple
 from OpenSSL import SSL
 
 from smtpproxy.config import CertificatePair, ListenerTls
-from smtpproxy.net.certificates import Authorities, Pair, TlsError, read_authorities, read_pair
-from smtpproxy.net.tlsfacts import Seen, TlsFacts, Trust, facts_of, go_on
-from smtpproxy.net.tlsfiles import InUse, TlsReport
-from smtpproxy.net.tlsnames import Choice
-from smtpproxy.net.tlsprofiles import is_old, make_context
 
-__all__ = ["ForeignProtocolError", "ServerTls", "TlsError", "TlsFacts", "TlsReport", "facts_of"]
+from .certificates import Authorities, Pair, TlsError, read_authorities, read_pair
+from .tlsfacts import Seen, TlsFacts, Trust, facts_of, go_on, note, verify_error_of
+from .tlsfiles import InUse, TlsReport
+from .tlsnames import Choice
+from .tlsprofiles import is_old, make_context
+
+__all__ = ["ForeignProtocolError", "ServerTls", "TlsError", "TlsFacts", "TlsReport", "facts_of", "verify_error_of"]
 
 _VERIFY: Final = {
-    "off": SSL.VERIFY_NONE,
-    "ask": SSL.VERIFY_PEER,
-    "require": SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT,
+    "ask": (SSL.VERIFY_PEER, go_on),
+    "require": (SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, note),
 }
 
 _SESSION_ID_OCTETS: Final = 32  # as many as OpenSSL takes
@@ -70,7 +70,8 @@ class _Front:
         if not settings.tickets:
             context.set_options(SSL.OP_NO_TICKET)
         mode = settings.client_certificates.mode
-        context.set_verify(_VERIFY[mode], go_on if mode == "ask" else None)
+        if mode != "off":
+            context.set_verify(*_VERIFY[mode])
         if self._authorities is not None:
             self._authorities.install(context)
             for certificate in self._authorities.certificates:
@@ -122,6 +123,7 @@ class ServerTls:
         self._pairs = [self._pair_in_use(files, parts) for files in settings.certificates]
         self.parts: _Parts = self._make_parts(parts)
         """For the next ServerTls only."""
+        self._behind = False  # whether files are read that no context is made of yet
         if is_old(settings):
             report.tls_profile_old(owner)
 
@@ -144,8 +146,14 @@ class ServerTls:
         changed = [pair.renew() for pair in self._pairs]
         if self._authorities is not None:
             changed.append(self._authorities.renew())
-        if any(changed):
-            self.parts = self._make_parts(self.parts)
+        if any(changed) or self._behind:
+            try:
+                self.parts = self._make_parts(self.parts)
+            except TlsError as error:  # such as no room for a file; to be tried again
+                self._behind = True
+                self._report.certificate_refused(self._owner, error.path, error.why)
+            else:
+                self._behind = False
 
     def warn_of_expiry(self) -> None:
         """Report each certificate that has less than 14 days left, or has ended; CA files too."""

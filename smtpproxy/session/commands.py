@@ -49,10 +49,10 @@ from .pipeline import Slot
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .relay import Relay
+    from .core import RelayCore
 
 
-def _pass_on(relay: Relay, command: Slot) -> None:
+def _pass_on(relay: RelayCore, command: Slot) -> None:
     """Let the backend answer, opening a session with it where there is none."""
     relay.pipeline.slots.append(command)
     backend = relay.backend
@@ -63,7 +63,7 @@ def _pass_on(relay: Relay, command: Slot) -> None:
         backend.waiting += len(command.raw)
 
 
-def _ehlo(relay: Relay, command: Slot) -> None:
+def _ehlo(relay: RelayCore, command: Slot) -> None:
     relay.new_message()
     relay.heard = command.raw
     learned = relay.learned
@@ -78,7 +78,7 @@ def _ehlo(relay: Relay, command: Slot) -> None:
         relay.offered = relay.client.early
 
 
-def _helo(relay: Relay, command: Slot) -> None:
+def _helo(relay: RelayCore, command: Slot) -> None:
     relay.new_message()
     relay.heard = command.raw
     if relay.backend is not None or relay.learned is None or relay.spoiled:
@@ -91,7 +91,7 @@ def _helo(relay: Relay, command: Slot) -> None:
         relay.answer(HELO, b"250 " + relay.learned.host + b"\r\n")
 
 
-def _mail(relay: Relay, command: Slot) -> None:
+def _mail(relay: RelayCore, command: Slot) -> None:
     if not relay.envelope or (relay.transaction is None and not relay.pipeline.slots):
         relay.new_message()
     relay.envelope = True
@@ -104,7 +104,7 @@ def _mail(relay: Relay, command: Slot) -> None:
         _pass_on(relay, command)
 
 
-def _rcpt(relay: Relay, command: Slot) -> None:
+def _rcpt(relay: RelayCore, command: Slot) -> None:
     relay.recipients_asked += 1
     domains = relay.policy.recipient_domains
     if relay.recipients_asked > relay.policy.limits.recipients:
@@ -116,7 +116,7 @@ def _rcpt(relay: Relay, command: Slot) -> None:
         _pass_on(relay, command)
 
 
-def _data(relay: Relay, command: Slot) -> None:
+def _data(relay: RelayCore, command: Slot) -> None:
     if relay.frontend.waiting:
         ending.out_of_step(relay, DATA)
         return
@@ -124,7 +124,7 @@ def _data(relay: Relay, command: Slot) -> None:
     _pass_on(relay, command)
 
 
-def _bdat(relay: Relay, command: Slot) -> None:
+def _bdat(relay: RelayCore, command: Slot) -> None:
     chunk = parse_chunk_size(command.argument)
     if chunk is None:
         ending.end(relay, BDAT, b"521 5.5.4 Bad chunk size, cannot go on\r\n", "bad chunk size")
@@ -156,7 +156,7 @@ def _bdat(relay: Relay, command: Slot) -> None:
         slot.reply = slot.refusal
 
 
-def _chunk_refusal(relay: Relay) -> bytes:
+def _chunk_refusal(relay: RelayCore) -> bytes:
     """Give the reply to a chunk that we refuse ourselves, or nothing."""
     limit = relay.policy.limits.message_size
     if relay.policy.starttls_required:
@@ -170,7 +170,7 @@ def _chunk_refusal(relay: Relay) -> bytes:
     return b""
 
 
-def _rset(relay: Relay, command: Slot) -> None:
+def _rset(relay: RelayCore, command: Slot) -> None:
     if command.raw[4:] == b"\r\n":
         # With an argument it is an error, after which the transaction goes on.
         relay.new_message()
@@ -180,14 +180,14 @@ def _rset(relay: Relay, command: Slot) -> None:
         _pass_on(relay, command)
 
 
-def _noop(relay: Relay, command: Slot) -> None:
+def _noop(relay: RelayCore, command: Slot) -> None:
     if relay.backend is None:
         relay.answer(NOOP, b"250 2.0.0 Ok\r\n")
     else:
         _pass_on(relay, command)
 
 
-def _quit(relay: Relay, command: Slot) -> None:
+def _quit(relay: RelayCore, command: Slot) -> None:
     relay.frontend.close()
     relay.reason = "quit"
     if relay.backend is None:
@@ -197,7 +197,7 @@ def _quit(relay: Relay, command: Slot) -> None:
         _pass_on(relay, command)
 
 
-def _auth(relay: Relay, command: Slot) -> None:
+def _auth(relay: RelayCore, command: Slot) -> None:
     relay.confidential = True
     if relay.policy.auth:
         relay.frontend.move(Event.AUTH)
@@ -208,7 +208,7 @@ def _auth(relay: Relay, command: Slot) -> None:
         relay.refuse(AUTH, b"503 5.5.1 AUTH not available\r\n")
 
 
-def _starttls(relay: Relay, command: Slot) -> None:
+def _starttls(relay: RelayCore, command: Slot) -> None:
     policy, frontend = relay.policy, relay.frontend
     if policy.secure:
         relay.refuse(STARTTLS, b"503 5.5.1 TLS is active already\r\n")
@@ -225,11 +225,11 @@ def _starttls(relay: Relay, command: Slot) -> None:
         relay.answer(STARTTLS, b"220 2.0.0 Ready to start TLS\r\n")
 
 
-def _may_be_in_transaction(relay: Relay) -> bool:
+def _may_be_in_transaction(relay: RelayCore) -> bool:
     return relay.envelope and (relay.transaction is not None or bool(relay.pipeline.slots))
 
 
-def _xclient(relay: Relay, command: Slot) -> None:
+def _xclient(relay: RelayCore, command: Slot) -> None:
     """Take the word of a proxy in front of us, if it is one that we trust (rule H6)."""
     said = parse_xclient(command.argument)
     if not relay.policy.trusts_xclient:
@@ -243,7 +243,7 @@ def _xclient(relay: Relay, command: Slot) -> None:
         relay.named = said
 
 
-def is_barred(relay: Relay, command: Slot) -> bool:
+def is_barred(relay: RelayCore, command: Slot) -> bool:
     """Refuse a command that has to wait for STARTTLS, where that is demanded (RFC 3207, 4); say whether it was one."""
     verb = command.verb
     if verb in _BEFORE_TLS:
@@ -265,19 +265,19 @@ STARTTLS_FIRST: Final = b"530 5.7.0 Must issue a STARTTLS command first\r\n"
 _BEFORE_TLS: Final = frozenset({EHLO, HELO, NOOP, STARTTLS, QUIT, BDAT}) | NO_COMMANDS
 
 
-def _auth_response(relay: Relay, command: Slot) -> None:
+def _auth_response(relay: RelayCore, command: Slot) -> None:
     relay.frontend.move(Event.RESPONSE)
     _pass_on(relay, command)
 
 
-def _unknown(relay: Relay, command: Slot) -> None:
+def _unknown(relay: RelayCore, command: Slot) -> None:
     if is_http(command.raw):
         ending.end(relay, UNKNOWN, b"521 5.5.1 This is a mail server\r\n", "HTTP")
     else:
         relay.refuse(UNKNOWN, b"500 5.5.1 Command not recognized\r\n")
 
 
-def _controls(relay: Relay, command: Slot) -> None:
+def _controls(relay: RelayCore, command: Slot) -> None:
     if relay.frontend.state is State.AUTH_RESPONSE:
         _broken_response(relay, command)
     elif is_tls(command.raw):
@@ -286,19 +286,19 @@ def _controls(relay: Relay, command: Slot) -> None:
         relay.refuse(CONTROLS, b"500 5.5.2 Control character in command; lines end with <CR><LF>\r\n")
 
 
-def _overlong(relay: Relay, command: Slot) -> None:
+def _overlong(relay: RelayCore, command: Slot) -> None:
     if relay.frontend.state is State.AUTH_RESPONSE:
         _broken_response(relay, command)
     else:
         relay.refuse(OVERLONG, b"500 5.5.2 Line too long\r\n")
 
 
-def _broken_response(relay: Relay, command: Slot) -> None:
+def _broken_response(relay: RelayCore, command: Slot) -> None:
     """End the session: the backend is in the middle of an exchange that the client's line cannot continue."""
     ending.end(relay, command.verb, b"554 5.5.0 Bad response in AUTH exchange\r\n", "bad AUTH response")
 
 
-def _endless(relay: Relay, _command: Slot) -> None:
+def _endless(relay: RelayCore, _command: Slot) -> None:
     ending.end(relay, ENDLESS, b"521 5.5.2 Line without end\r\n", "line without end")
 
 
@@ -312,7 +312,7 @@ def _declared_size(argument: bytes) -> int:
     return 0
 
 
-TABLE: Final[dict[Verb, Callable[[Relay, Slot], None]]] = {
+TABLE: Final[dict[Verb, Callable[[RelayCore, Slot], None]]] = {
     HELO: _helo,
     EHLO: _ehlo,
     MAIL: _mail,

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from smtpproxy.smtp.commands import Verb
 
     from .backend import Backend
+    from .core import RelayCore
     from .pipeline import Slot
-    from .relay import Relay
 
 
-def end(relay: Relay, verb: Verb, reply: bytes, reason: str) -> None:
+def end(relay: RelayCore, verb: Verb, reply: bytes, reason: str) -> None:
     """Answer a command with ``reply``, after what is owed before it, and close."""
     relay.refuse(verb, reply)
     relay.frontend.close()
@@ -29,7 +29,7 @@ def end(relay: Relay, verb: Verb, reply: bytes, reason: str) -> None:
     relay.reason = reason
 
 
-def fail(relay: Relay, reply: bytes, reason: str) -> None:
+def fail(relay: RelayCore, reply: bytes, reason: str) -> None:
     """Give up: ``reply`` takes the place of everything that is still unanswered, and the connection closes."""
     if relay.over:
         return
@@ -46,7 +46,7 @@ def fail(relay: Relay, reply: bytes, reason: str) -> None:
     leave_backend(relay)
 
 
-def out_of_step(relay: Relay, verb: Verb) -> None:
+def out_of_step(relay: RelayCore, verb: Verb) -> None:
     """Refuse a command behind which more was sent than its reply allows, and close (rule S5)."""
     relay.violations += 1
     end(relay, verb, SYNCHRONISATION_LOST, "synchronisation violated")
@@ -55,7 +55,7 @@ def out_of_step(relay: Relay, verb: Verb) -> None:
 SYNCHRONISATION_LOST = b"554 5.5.0 Input behind a command that must end a group\r\n"
 
 
-def talked_behind_starttls(relay: Relay) -> None:
+def talked_behind_starttls(relay: RelayCore) -> None:
     """Refuse STARTTLS: the client has sent more before it was told to go ahead (rule S5)."""
     relay.violations += 1
     relay.reason = "synchronisation violated"
@@ -65,7 +65,7 @@ def talked_behind_starttls(relay: Relay) -> None:
     relay.closing = True
 
 
-def vanish(relay: Relay, why: str) -> None:
+def vanish(relay: RelayCore, why: str) -> None:
     """The client is gone: nothing that it has not finished may leave a message behind (rule S10)."""
     if relay.over:
         return
@@ -79,7 +79,7 @@ def vanish(relay: Relay, why: str) -> None:
     relay.actions.append(Action.CLOSE_CLIENT)
 
 
-def no_more_input(relay: Relay) -> None:
+def no_more_input(relay: RelayCore) -> None:
     """Go on after the client has closed its writing side and everything that it sent has been read (rule S13)."""
     state = relay.frontend.state
     if state is State.COMMANDS or state is State.AWAIT_TLS or state is State.AWAIT_CLIENT:
@@ -100,7 +100,7 @@ def no_more_input(relay: Relay) -> None:
 _IN_THE_MIDDLE = "client closed the connection in the middle"
 
 
-def close(relay: Relay) -> None:
+def close(relay: RelayCore) -> None:
     """Close the client's connection: everything that was owed has been said."""
     if relay.over:
         return
@@ -110,7 +110,7 @@ def close(relay: Relay) -> None:
     relay.actions.append(Action.CLOSE_CLIENT)
 
 
-def leave_backend(relay: Relay) -> None:
+def leave_backend(relay: RelayCore) -> None:
     """Part from the backend in the way that its state asks for (rules S10, S15, S18)."""
     backend = relay.backend
     if backend is None:
@@ -131,7 +131,7 @@ def leave_backend(relay: Relay) -> None:
     relay.actions.append(action)
 
 
-def abort_backend(relay: Relay) -> list[Slot]:
+def abort_backend(relay: RelayCore) -> list[Slot]:
     """Reset the backend connection in the middle of a message; give the slots that were still to be asked (S15)."""
     backend = relay.backend
     if backend is None:
@@ -142,7 +142,7 @@ def abort_backend(relay: Relay) -> list[Slot]:
     return backend.queue
 
 
-def backend_lost(relay: Relay, why: str, reply: bytes = b"") -> None:
+def backend_lost(relay: RelayCore, why: str, reply: bytes = b"") -> None:
     """Go on without the backend, as far as that is possible; ``reply`` is its last word, if it had one (421)."""
     backend = relay.backend
     if backend is None or relay.over:
@@ -169,7 +169,7 @@ def backend_lost(relay: Relay, why: str, reply: bytes = b"") -> None:
         fail(relay, last, why)
 
 
-def _let_go(relay: Relay, backend: Backend) -> None:
+def _let_go(relay: RelayCore, backend: Backend) -> None:
     """Forget the backend; nothing that was meant for it may reach the next one."""
     relay.backend = None
     relay.spoiled = relay.spoiled or backend.secret
@@ -178,7 +178,7 @@ def _let_go(relay: Relay, backend: Backend) -> None:
         relay.chunk.refusal = relay.chunk.reply or b"451 4.4.2 Backend connection lost, message not taken\r\n"
 
 
-def finish_transaction(relay: Relay, reply: bytes) -> None:
+def finish_transaction(relay: RelayCore, reply: bytes) -> None:
     """Note the end of the mail transaction that is open; ``reply`` is the last word on it, empty if there is none."""
     transaction = relay.transaction
     if transaction is not None:

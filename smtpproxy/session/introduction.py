@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from smtpproxy.smtp.extensions import Extensions
 
     from .backend import Backend
-    from .relay import Relay
+    from .core import RelayCore
 
 NEED_EHLO: Final = frozenset({MAIL, RCPT, DATA, BDAT, AUTH, VRFY, EXPN, ETRN})
 """Commands that a session may not be asked under another client's EHLO (rule S18)."""
@@ -50,7 +50,7 @@ _SEND_EHLO_FIRST: Final = b"503 5.5.1 Send EHLO first\r\n"
 _NOT_TAKEN: Final = "backend does not take XCLIENT"
 
 
-def meet(relay: Relay, backend: Backend, slot: Slot) -> bytes | bool:
+def meet(relay: RelayCore, backend: Backend, slot: Slot) -> bytes | bool:
     """Deal with the slot at the head of the queue of a stranger.
 
     Gives False where it has to stay there for now, True where it was dealt with or may be looked at again, or our own
@@ -73,7 +73,7 @@ def meet(relay: Relay, backend: Backend, slot: Slot) -> bytes | bool:
     return True
 
 
-def _nobody_yet(relay: Relay, backend: Backend, slot: Slot) -> bytes | bool:
+def _nobody_yet(relay: RelayCore, backend: Backend, slot: Slot) -> bytes | bool:
     """Deal with a command of a client that has not said EHLO."""
     if slot.verb not in NEED_EHLO:
         backend.drop(slot)
@@ -85,11 +85,11 @@ def _nobody_yet(relay: Relay, backend: Backend, slot: Slot) -> bytes | bool:
     return True
 
 
-def _tls_is_settled(relay: Relay, backend: Backend) -> bool:
+def _tls_is_settled(relay: RelayCore, backend: Backend) -> bool:
     return backend.secure or backend.tls_refused or relay.policy.backend_tls is BackendTls.NONE
 
 
-def _say_who(relay: Relay, backend: Backend, slot: Slot, extensions: Extensions) -> bool:
+def _say_who(relay: RelayCore, backend: Backend, slot: Slot, extensions: Extensions) -> bool:
     origin = relay.origin
     if origin is None:
         return _ask_who(relay)
@@ -98,7 +98,7 @@ def _say_who(relay: Relay, backend: Backend, slot: Slot, extensions: Extensions)
     return True
 
 
-def _ask_who(relay: Relay) -> bool:
+def _ask_who(relay: RelayCore) -> bool:
     """Wait until the owner knows the client's name, which may take a look-up."""
     if not relay.asked_who:
         relay.asked_who = True
@@ -106,13 +106,13 @@ def _ask_who(relay: Relay) -> bool:
     return False
 
 
-def _take_as_it_is(relay: Relay, backend: Backend) -> None:
+def _take_as_it_is(relay: RelayCore, backend: Backend) -> None:
     """Go on with a server that will not learn who the client is."""
     backend.familiar()
     settled(relay, backend)
 
 
-def next_step(relay: Relay, backend: Backend, slot: Slot, extensions: Extensions) -> bool:
+def next_step(relay: RelayCore, backend: Backend, slot: Slot, extensions: Extensions) -> bool:
     """Take a stranger's EHLO reply; say whether more has to be done before ``slot``, which it answers, is done with."""
     policy = relay.policy
     if not _tls_is_settled(relay, backend):
@@ -136,7 +136,7 @@ def next_step(relay: Relay, backend: Backend, slot: Slot, extensions: Extensions
     return False
 
 
-def is_stranger(relay: Relay, kept: Backend) -> bool:
+def is_stranger(relay: RelayCore, kept: Backend) -> bool:
     """Say whether a kept session has to be told who the client is, the one before having been another."""
     if kept.introduced is None:
         return kept.stranger or relay.policy.introduction_required
@@ -150,7 +150,7 @@ def _again(backend: Backend, slot: Slot) -> None:
         backend.waiting += len(slot.raw)
 
 
-def introduced(relay: Relay, backend: Backend) -> None:
+def introduced(relay: RelayCore, backend: Backend) -> None:
     """Go on after the server has taken XCLIENT: its session is as new."""
     backend.familiar()
     backend.introduced = relay.origin and relay.origin.key
@@ -160,7 +160,7 @@ def introduced(relay: Relay, backend: Backend) -> None:
         relay.resume_identity(backend)
 
 
-def settled(relay: Relay, backend: Backend) -> None:
+def settled(relay: RelayCore, backend: Backend) -> None:
     """See what has to be decided about commands to a server that has accepted an EHLO or HELO (rule S14)."""
     policy = relay.policy
     if policy.introduces and not backend.introduced and policy.fallback_domains is not None:
@@ -169,7 +169,7 @@ def settled(relay: Relay, backend: Backend) -> None:
         backend.decisions |= {MAIL}
 
 
-def may_not_relay(relay: Relay, backend: Backend, slot: Slot) -> bool:
+def may_not_relay(relay: RelayCore, backend: Backend, slot: Slot) -> bool:
     """Say whether a recipient is not ours, for a server that has not learned who the client is (rule S14)."""
     domains = relay.policy.fallback_domains
     if slot.verb is not RCPT or backend.introduced or not relay.policy.introduces or domains is None:
@@ -183,7 +183,7 @@ def is_ours(argument: bytes, domains: frozenset[str]) -> bool:
     return domain is not None and (domain == POSTMASTER or domain in domains)
 
 
-def forward(relay: Relay, backend: Backend, slot: Slot) -> bool:
+def forward(relay: RelayCore, backend: Backend, slot: Slot) -> bool:
     """Tell the server's log who the client is, before a MAIL (XFORWARD); give False where that has to wait."""
     extensions, origin = backend.extensions, relay.origin
     if slot.verb is not MAIL or not relay.policy.forwards or extensions is None:

@@ -33,7 +33,7 @@ from .frontend import State as ClientState
 from .pipeline import Slot
 
 if TYPE_CHECKING:
-    from .relay import Relay
+    from .core import RelayCore
 
 _TOO_BIG: Final = b"552 5.3.4 Message too big\r\n"
 _BAD_SEQUENCE: Final = b"503 5.5.1 Bad sequence of commands\r\n"
@@ -48,7 +48,7 @@ _FAULTS: Final = {
 # --- DATA ---------------------------------------------------------------------------------------------------------
 
 
-def begin_data(relay: Relay) -> None:
+def begin_data(relay: RelayCore) -> None:
     """Expect the client's mail data: the backend has said 354."""
     relay.turns += 1
     relay.reader = MailDataReader(relay.client.bare, pass_nul=relay.client.pass_nul)
@@ -57,7 +57,7 @@ def begin_data(relay: Relay) -> None:
         relay.backend_out.append(relay.stamp())
 
 
-def read_data(relay: Relay) -> None:
+def read_data(relay: RelayCore) -> None:
     """Pass on what is here of the mail data (rules S10, S11, S15)."""
     reader = relay.reader
     if reader is None:
@@ -80,18 +80,18 @@ def read_data(relay: Relay) -> None:
         _end_of_data(relay, reader, reader.rest)
 
 
-def _trace_octets(relay: Relay, octets: int) -> None:
+def _trace_octets(relay: RelayCore, octets: int) -> None:
     if relay.trace is not None:
         relay.trace("C:", b"(%d octets of mail data)\r\n" % octets)
 
 
-def _refuse_message(relay: Relay, verdict: bytes) -> None:
+def _refuse_message(relay: RelayCore, verdict: bytes) -> None:
     """Take no more of a message: its rest is thrown away up to its true end, then the verdict is given (rule S15)."""
     relay.verdict = verdict
     ending.abort_backend(relay)
 
 
-def _end_of_data(relay: Relay, reader: MailDataReader, rest: bytes) -> None:
+def _end_of_data(relay: RelayCore, reader: MailDataReader, rest: bytes) -> None:
     relay.reader = None
     relay.frontend.end_mail_data(rest)
     relay.new_message()
@@ -114,7 +114,7 @@ def _end_of_data(relay: Relay, reader: MailDataReader, rest: bytes) -> None:
         backend.outstanding.append(slot)
 
 
-def talked_behind_data(relay: Relay) -> None:
+def talked_behind_data(relay: RelayCore) -> None:
     """Refuse DATA: the client has sent more before it was told to go ahead (rules S5, H4)."""
     relay.violations += 1
     relay.reason = "synchronisation violated"
@@ -131,21 +131,21 @@ def talked_behind_data(relay: Relay) -> None:
         relay.out_of_step = True
 
 
-def data_in_vain(relay: Relay, slot: Slot, *, waits: bool) -> None:
+def data_in_vain(relay: RelayCore, slot: Slot, *, waits: bool) -> None:
     """Refuse a DATA behind which the client has lost step (rule S5); ``waits``: the backend waits for mail data now."""
     slot.reply = ending.SYNCHRONISATION_LOST
     if waits:
         ending.abort_backend(relay)
 
 
-def refuse_data(relay: Relay, slot: Slot, reply: bytes) -> None:
+def refuse_data(relay: RelayCore, slot: Slot, reply: bytes) -> None:
     """Refuse DATA, once we are sure that nothing was sent behind it (rule H4)."""
     relay.errors += 1
     relay.refused_data = (slot, reply)
     relay.actions.append(Action.PROBE_CLIENT)
 
 
-def data_refused(relay: Relay) -> None:
+def data_refused(relay: RelayCore) -> None:
     """Give the refusal of DATA that was held for the last look at the client's input."""
     if relay.refused_data is not None and relay.frontend.state is ClientState.AWAIT_DATA:
         slot, reply = relay.refused_data
@@ -157,7 +157,7 @@ def data_refused(relay: Relay) -> None:
 # --- BDAT ---------------------------------------------------------------------------------------------------------
 
 
-def read_chunk(relay: Relay) -> None:
+def read_chunk(relay: RelayCore) -> None:
     """Take what is here of a chunk; it goes straight on where its command has gone already (rule S9)."""
     data = relay.frontend.take_chunk()
     relay.octets += len(data)
@@ -180,7 +180,7 @@ def read_chunk(relay: Relay) -> None:
             relay.closing = True
 
 
-def refuse_chunk(relay: Relay, slot: ChunkSlot, reply: bytes) -> None:
+def refuse_chunk(relay: RelayCore, slot: ChunkSlot, reply: bytes) -> None:
     """Refuse a chunk; its octets are thrown away before the reply is given (rule S9)."""
     relay.errors += 1
     slot.refusal = reply
@@ -189,7 +189,7 @@ def refuse_chunk(relay: Relay, slot: ChunkSlot, reply: bytes) -> None:
         slot.reply = reply
 
 
-def chunks_refused(relay: Relay, backend: Backend, reply: bytes) -> None:
+def chunks_refused(relay: RelayCore, backend: Backend, reply: bytes) -> None:
     """Refuse the chunk that waits for the DATA which the backend has refused."""
     slot = backend.queue[0]
     _unqueue(backend, slot)
@@ -200,7 +200,7 @@ def chunks_refused(relay: Relay, backend: Backend, reply: bytes) -> None:
             relay.transaction.verb = BDAT
 
 
-def decide(relay: Relay, backend: Backend, slot: Slot) -> bool:
+def decide(relay: RelayCore, backend: Backend, slot: Slot) -> bool:
     """Deal with the slot at the head of the queue, which the backend must not simply be asked.
 
     Gives False when it has to stay there for now.
@@ -215,7 +215,7 @@ def decide(relay: Relay, backend: Backend, slot: Slot) -> bool:
     return _meet(relay, backend, slot) if backend.stranger else _decide_command(relay, backend, slot)
 
 
-def _decide_command(relay: Relay, backend: Backend, slot: Slot) -> bool:
+def _decide_command(relay: RelayCore, backend: Backend, slot: Slot) -> bool:
     if not relay.ehlo and backend.ehlo:
         _unqueue(backend, slot)
         _answer_locally(relay, slot, b"503 5.5.1 Send EHLO first\r\n")
@@ -236,7 +236,7 @@ def _decide_command(relay: Relay, backend: Backend, slot: Slot) -> bool:
     return True
 
 
-def _meet(relay: Relay, backend: Backend, slot: Slot) -> bool:
+def _meet(relay: RelayCore, backend: Backend, slot: Slot) -> bool:
     outcome = introduction.meet(relay, backend, slot)
     if isinstance(outcome, bool):
         return outcome
@@ -245,14 +245,14 @@ def _meet(relay: Relay, backend: Backend, slot: Slot) -> bool:
     return True
 
 
-def _uses_missing(relay: Relay, slot: Slot) -> bool:
+def _uses_missing(relay: RelayCore, slot: Slot) -> bool:
     if slot.verb is not MAIL and slot.verb is not RCPT:
         return slot.verb.name in relay.missing
     used = extensions_used(parameters(slot.raw[5:].rstrip(b"\r\n")))
     return not relay.missing.isdisjoint(used)
 
 
-def _quit(relay: Relay, backend: Backend, slot: Slot) -> bool:
+def _quit(relay: RelayCore, backend: Backend, slot: Slot) -> bool:
     """Answer QUIT ourselves, at once with the replies before it: nothing depends on the backend any more (S17)."""
     if not backend.outstanding:
         backend.drop(slot)
@@ -273,7 +273,7 @@ def _unqueue(backend: Backend, slot: Slot) -> None:
         backend.waiting -= sum(map(len, slot.pieces))
 
 
-def _begin_chunks(relay: Relay, backend: Backend, slot: ChunkSlot) -> bool:
+def _begin_chunks(relay: RelayCore, backend: Backend, slot: ChunkSlot) -> bool:
     if backend.message_refused and backend.outstanding:
         # A MAIL that is under way may begin another message.
         return False
@@ -292,7 +292,7 @@ def _begin_chunks(relay: Relay, backend: Backend, slot: ChunkSlot) -> bool:
     return False
 
 
-def _send_as_data(relay: Relay, backend: Backend, slot: ChunkSlot) -> bool:
+def _send_as_data(relay: RelayCore, backend: Backend, slot: ChunkSlot) -> bool:
     """Send what is here of a chunk as mail data, and its end if that is here (rule S9)."""
     stuffer = relay.stuffer
     if stuffer is None:
@@ -323,7 +323,7 @@ def _send_as_data(relay: Relay, backend: Backend, slot: ChunkSlot) -> bool:
     return True
 
 
-def _break_off(relay: Relay, slot: ChunkSlot, reply: bytes) -> None:
+def _break_off(relay: RelayCore, slot: ChunkSlot, reply: bytes) -> None:
     """Give up a message of chunks half-way (rule S15); what else was sent for it is refused as well."""
     pending = ending.abort_backend(relay)
     pending.remove(slot)
@@ -336,7 +336,7 @@ def _break_off(relay: Relay, slot: ChunkSlot, reply: bytes) -> None:
     relay.ask_again(pending)
 
 
-def _amid_chunks(relay: Relay, backend: Backend, slot: Slot) -> None:
+def _amid_chunks(relay: RelayCore, backend: Backend, slot: Slot) -> None:
     """Deal with a command that is no chunk, while the backend waits for the rest of a message (rule S15)."""
     verb = slot.verb
     if verb in (RSET, EHLO, HELO, QUIT):
@@ -348,7 +348,7 @@ def _amid_chunks(relay: Relay, backend: Backend, slot: Slot) -> None:
     _answer_locally(relay, slot, _OK if verb is NOOP else _BAD_SEQUENCE)
 
 
-def _answer_locally(relay: Relay, slot: Slot, reply: bytes) -> None:
+def _answer_locally(relay: RelayCore, slot: Slot, reply: bytes) -> None:
     """Give a slot a reply of our own, whatever kind of command it stands for."""
     if isinstance(slot, ChunkSlot):
         refuse_chunk(relay, slot, reply)
@@ -361,7 +361,7 @@ def _answer_locally(relay: Relay, slot: Slot, reply: bytes) -> None:
             relay.frontend.move(ClientEvent.AUTH_DONE)
 
 
-def answer_without_backend(relay: Relay, slots: list[Slot], first: bytes) -> None:
+def answer_without_backend(relay: RelayCore, slots: list[Slot], first: bytes) -> None:
     """Answer commands that have no backend to go to; ``first`` is the reply to the first one, if it is not empty."""
     for index, slot in enumerate(slots):
         if first and not index:
