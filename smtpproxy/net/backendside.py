@@ -118,7 +118,9 @@ class BackendSide(TimedSession):
     def _preamble(self) -> bytes:
         """Give the PROXY header for a connection with a server."""
         port, destination = succession.ends_of(self)
-        ends = Ends((self.address, port), destination) if self.address and destination else None
+        # On a Unix socket there is nowhere that the client connected to; the header has to say something.
+        nowhere = "::" if ":" in self.address else "0.0.0.0"
+        ends = Ends((self.address, port), destination or (nowhere, 0)) if self.address else None
         if self.context.pool.settings.identity == "proxy-v1":
             return v1_header(ends)
         facts = self.facts

@@ -12,7 +12,7 @@ from smtpproxy.session.policy import ClientPolicy, RelayPolicy
 from smtpproxy.smtp.lineendings import BarePolicy
 from smtpproxy.store.offers import Offers
 
-from .policies import hostname, relay_policy, waits
+from .policies import CONNECTION_BOUND, hostname, relay_policy, waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +90,7 @@ class Context:
         self.names = names
         self.hostname = hostname(settings)
         self._learned: OrderedDict[tuple[RelayPolicy, str], Learned] = OrderedDict()
-        self._learned_by_client = False
+        self._learned_by_client = pool.settings.identity in CONNECTION_BOUND
         self.draining = False
         self.sessions = 0
         self._policies = {
@@ -148,6 +148,8 @@ class Context:
 
     def readmit(self, before: str, address: str) -> str:
         """Count a session under another address from now on, or give why there is no room for it there."""
+        if before and address and self._network(before) == self._network(address):
+            return ""
         if address and not self._count_in(address):
             return "too many sessions from this client"
         self._count_out(before)

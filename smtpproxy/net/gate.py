@@ -28,7 +28,18 @@ if TYPE_CHECKING:
 class ProxyGate:
     """Reads the header and gives the connection to a session."""
 
-    __slots__ = ("_address", "_context", "_deadline", "_doubtful", "_key", "_reader", "_seen", "factory", "transport")
+    __slots__ = (
+        "_address",
+        "_context",
+        "_deadline",
+        "_doubtful",
+        "_key",
+        "_left",
+        "_reader",
+        "_seen",
+        "factory",
+        "transport",
+    )
 
     def __init__(self, context: Context, address: str) -> None:
         """``address``: the load balancer's. The connection is counted in already, by no address."""
@@ -40,6 +51,7 @@ class ProxyGate:
         self._doubtful = context.settings.proxy_protocol == "optional"
         """Whether it may still turn out that no header comes."""
         self._seen = b""
+        self._left = False
         self.transport: Any = None
 
     def makeConnection(self, transport: Any) -> None:
@@ -78,7 +90,7 @@ class ProxyGate:
         context = self._context
         context.sweep.discard(self, self._key)
         counted = address if vouched is not None else ""
-        full = context.readmit("", counted)
+        full = "shutting down" if context.draining else context.readmit("", counted)
         if full:
             self._turn_away(full, address)
             return
@@ -92,8 +104,11 @@ class ProxyGate:
         protocol.makeConnection(self.transport)
 
     def _leave(self) -> None:
-        self._context.sweep.discard(self, self._key)
-        self._context.dismiss("")
+        """Count the connection out, once."""
+        if not self._left:
+            self._left = True
+            self._context.sweep.discard(self, self._key)
+            self._context.dismiss("")
 
     def readConnectionLost(self) -> None:
         """The load balancer has closed without a word, as a health check does: nothing to tell."""

@@ -144,7 +144,9 @@ class InboundSession(BackendSide):
     # --- TLS with the client (TlsOwner), and who it is ---------------------------------------------------------------
 
     def tls_secured(self, layer: TlsLayer) -> None:
-        """Go on inside TLS."""
+        """Go on inside TLS, unless it came too late."""
+        if self.relay.over:
+            return
         try:
             succession.inside_tls(self, layer)
             self._settle()
@@ -153,6 +155,8 @@ class InboundSession(BackendSide):
 
     def tls_failed(self, _layer: TlsLayer, why: str) -> None:
         """End: there is nobody to talk to."""
+        if self.relay.over:
+            return
         self.context.journal.tls_failed(self, why)
         self._tell(self.relay.client_lost, f"TLS handshake failed: {why}")
 

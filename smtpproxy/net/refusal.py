@@ -33,5 +33,5 @@ def refusal(context: Context, address: str, why: str) -> Refusal:
     context.journal.session_refused(context.settings.name, address, why)
     if context.settings.tls.mode == "implicit":
         return Refusal(context, b"")
-    reply = b"421 4.3.2 " + context.hostname + b" " + why.capitalize().encode() + b", try again later\r\n"
+    reply = b"421 4.3.2 " + context.hostname + b" " + (why[:1].upper() + why[1:]).encode() + b", try again later\r\n"
     return Refusal(context, reply)

@@ -55,16 +55,16 @@ def change_client(session: InboundSession) -> None:
     """Go on with the client that XCLIENT has named: limits, log and offers are about it from now on (rule H6)."""
     context, old = session.context, session.relay
     said = old.named
-    address = session.address
+    address, counted = session.address, session.counted
     if b"ADDR" in said:
-        address = parse_address(said[b"ADDR"]) or ""
-    full = context.readmit(session.counted, address)
+        address = counted = parse_address(said[b"ADDR"]) or ""
+    full = context.readmit(session.counted, counted)
     if full:
         context.journal.session_refused(context.settings.name, address, full)
         old.client_refused(full)
         return
     before = session.vouched or Vouched(session.address)
-    session.counted = session.address = address
+    session.address, session.counted = address, counted
     session.vouched = before._replace(
         port=int(said.get(b"PORT") or 0) if said.get(b"PORT", b"").isdigit() else 0,
         destination=_destination(said) or before.destination,
@@ -117,12 +117,13 @@ def _identified(session: InboundSession, name: bytes) -> None:
 
 def ends_of(session: BackendSide) -> tuple[int, tuple[str, int] | None]:
     """Give the client's port (0 if unknown), and the address and port that it connected to."""
-    if session.vouched is not None:
-        return session.vouched.port, session.vouched.destination
     transport: Any = session.transport
-    peer, host = transport.getPeer(), transport.getHost()
-    port = getattr(peer, "port", 0)
-    return port, (_plain(host.host), host.port) if port else None
+    port, destination = getattr(transport.getPeer(), "port", 0), None
+    if session.vouched is not None:
+        port, destination = session.vouched.port, session.vouched.destination
+    if destination is None and hasattr(host := transport.getHost(), "port"):
+        destination = _plain(host.host), host.port
+    return port, destination
 
 
 def common_name(subject: str) -> str:

@@ -15,7 +15,7 @@ the peer's close_notify nothing is read any more (rule H7).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 from OpenSSL import SSL
@@ -86,6 +86,7 @@ class TlsLayer(OwnTransport):
 
     __slots__ = (
         "_ended",
+        "_heard",
         "_lower",
         "_owner",
         "_records",
@@ -108,6 +109,7 @@ class TlsLayer(OwnTransport):
         self._lower: Any = None
         self._secured = False
         self._ended = False
+        self._heard = False
         self._shut = False
         self._speaks_first = False
         self._unsent: list[bytes] = []
@@ -137,6 +139,7 @@ class TlsLayer(OwnTransport):
         """Take what came of the peer."""
         if self._ended:
             return
+        self._heard = True
         self.connection.bio_write(data)
         whole = self._records.count(data)
         if self._secured:
@@ -147,10 +150,9 @@ class TlsLayer(OwnTransport):
 
     def readConnectionLost(self) -> None:
         """The peer has closed its writing side, with a close_notify before it or without."""
-        if self._secured or self._ended:
-            self._end()
-        else:
+        if self._heard and not self._secured:
             self._fail("connection closed in the handshake")
+        self._end()
 
     def writeConnectionLost(self) -> None:
         """Our own doing."""
@@ -158,6 +160,7 @@ class TlsLayer(OwnTransport):
     def connectionLost(self, reason: Failure) -> None:
         """The connection is gone."""
         self._ended = True
+        self._owner = _NO_OWNER
         protocol, self.protocol = self.protocol, NOBODY
         protocol.connectionLost(reason)
 
@@ -201,7 +204,11 @@ class TlsLayer(OwnTransport):
         elif not self._ended:
             # The peer's key update or renegotiation wants an answer.
             self._flush()
-        if why is None or self._ended:
+        if why is not None:
+            self._tell_end(why)
+
+    def _tell_end(self, why: str) -> None:
+        if self._ended:
             return
         if why:
             self._break(why)
@@ -243,12 +250,15 @@ class TlsLayer(OwnTransport):
         if self._ended or not self._secured:
             return None
         pieces: list[bytes] = []
+        # What came together with the end of the handshake.
         self._decrypt(pieces, UNKNOWN)
         if not pieces and isinstance(lower, OwnTransport) and (data := lower.read_now()) is not None:
             self.connection.bio_write(data)
             self._records.count(data)
-            # What ends the stream is met again when the transport next has something to say.
-            self._decrypt(pieces, UNKNOWN)
+            why = self._decrypt(pieces, UNKNOWN)
+            if why is not None:
+                # Not now: who looks is in the middle of something.
+                lower.soon(self._tell_end, why)
         return b"".join(pieces) or None
 
     def is_quiet(self) -> bool:
@@ -264,6 +274,10 @@ class TlsLayer(OwnTransport):
             if self._decrypt(pieces, UNKNOWN) is not None or pieces:
                 return False
         return not self._ended and lower.is_quiet()
+
+    def soon(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Call a function in the next turn of the reactor."""
+        self._lower.soon(call, *arguments)
 
     def is_connected(self) -> bool:
         """Say whether the handshake is done."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from twisted.internet import address, error, interfaces
@@ -44,6 +44,10 @@ class OwnTransport:
 
     def is_quiet(self) -> bool:
         """Say whether the peer has neither sent anything nor closed. What it had sent is lost."""
+        raise NotImplementedError
+
+    def soon(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Call a function in the next turn of the reactor."""
         raise NotImplementedError
 
     def is_connected(self) -> bool:
@@ -129,6 +133,10 @@ class LeanTransport(OwnTransport):
         except OSError:
             return False
         return False
+
+    def soon(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Call a function in the next turn of the reactor."""
+        self._reactor.callLater(0, call, *arguments)
 
     def is_connected(self) -> bool:
         """Say whether the connection has come about; a socket that is still connecting has no peer."""

@@ -63,7 +63,7 @@ class Journal:
         """Write and count a session."""
         relay = session.relay
         pipeline = relay.pipeline
-        saved = pipeline.replies - relay.turns
+        saved = max(0, pipeline.replies - relay.turns)
         self._count(session, saved)
         facts, vouched = session.facts, session.vouched
         self._log.info(

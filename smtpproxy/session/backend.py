@@ -241,7 +241,12 @@ class Backend:
 
     @property
     def reusable(self) -> bool:
-        """Whether another client may have it: at rest, after an EHLO, without AUTH and without errors (rule S18)."""
+        """Whether another client may have it: at rest, after an EHLO, without AUTH and without errors (rule S18).
+
+        And where it was told of a client, it must be ready to be told of the next.
+        """
+        if self.introduced is not None and (self.extensions is None or b"ADDR" not in self.extensions.xclient):
+            return False
         return self.state is State.READY and self.idle and bool(self.ehlo) and not (self.secret or self.failed)
 
 

@@ -60,8 +60,11 @@ def meet(relay: RelayCore, backend: Backend, slot: Slot) -> bytes | bool:
     if slot.verb is not EHLO and slot.verb is not HELO and not relay.ehlo:
         return _nobody_yet(relay, backend, slot)
     extensions = backend.extensions
-    if extensions is not None and extensions.xclient and _tls_is_settled(relay, backend):
+    if extensions is not None and b"ADDR" in extensions.xclient and _tls_is_settled(relay, backend):
         return _say_who(relay, backend, slot, extensions)
+    if backend.introduced is not None:
+        _start_over(relay, backend)
+        return True
     if slot.verb is EHLO:
         backend.drop(slot)
         backend.send(slot, relay.backend_out)
@@ -98,6 +101,21 @@ def _say_who(relay: RelayCore, backend: Backend, slot: Slot, extensions: Extensi
     return True
 
 
+def _start_over(relay: RelayCore, backend: Backend) -> None:
+    """Leave a session whose server takes no second XCLIENT: it would go on for the client before (rule S18).
+
+    Postfix is such a server, unless the client itself is one of its XCLIENT clients.
+    """
+    pending, backend.queue = backend.queue, []
+    ending.leave_backend(relay)
+    relay.ask_again(pending)
+
+
+def knows_client(relay: RelayCore, backend: Backend) -> bool:
+    """Say whether the server was told of this very client."""
+    return backend.introduced is not None and relay.origin is not None and backend.introduced == relay.origin.key
+
+
 def _ask_who(relay: RelayCore) -> bool:
     """Wait until the owner knows the client's name, which may take a look-up."""
     if not relay.asked_who:
@@ -129,6 +147,10 @@ def next_step(relay: RelayCore, backend: Backend, slot: Slot, extensions: Extens
         _again(backend, slot)
         backend.extensions = extensions
         return True
+    if backend.introduced is not None:
+        _again(backend, slot)
+        _start_over(relay, backend)
+        return True
     if policy.introduction_required:
         ending.fail(relay, relay.text(b"421 4.3.5", b"Mail server not prepared, try again later"), _NOT_TAKEN)
         return True
@@ -140,7 +162,7 @@ def is_stranger(relay: RelayCore, kept: Backend) -> bool:
     """Say whether a kept session has to be told who the client is, the one before having been another."""
     if kept.introduced is None:
         return kept.stranger or relay.policy.introduction_required
-    return relay.origin is None or kept.introduced != relay.origin.key
+    return not knows_client(relay, kept)
 
 
 def _again(backend: Backend, slot: Slot) -> None:
@@ -163,7 +185,7 @@ def introduced(relay: RelayCore, backend: Backend) -> None:
 def settled(relay: RelayCore, backend: Backend) -> None:
     """See what has to be decided about commands to a server that has accepted an EHLO or HELO (rule S14)."""
     policy = relay.policy
-    if policy.introduces and not backend.introduced and policy.fallback_domains is not None:
+    if policy.introduces and policy.fallback_domains is not None and not knows_client(relay, backend):
         backend.decisions |= {RCPT}
     if policy.forwards and backend.extensions is not None and backend.extensions.xforward:
         backend.decisions |= {MAIL}
@@ -172,7 +194,7 @@ def settled(relay: RelayCore, backend: Backend) -> None:
 def may_not_relay(relay: RelayCore, backend: Backend, slot: Slot) -> bool:
     """Say whether a recipient is not ours, for a server that has not learned who the client is (rule S14)."""
     domains = relay.policy.fallback_domains
-    if slot.verb is not RCPT or backend.introduced or not relay.policy.introduces or domains is None:
+    if slot.verb is not RCPT or domains is None or not relay.policy.introduces or knows_client(relay, backend):
         return False
     return not relay.authenticated and not is_ours(slot.argument, domains)
 
@@ -183,13 +205,20 @@ def is_ours(argument: bytes, domains: frozenset[str]) -> bool:
     return domain is not None and (domain == POSTMASTER or domain in domains)
 
 
+def wants_forward(relay: RelayCore, backend: Backend, slot: Slot) -> bool:
+    """Say whether the server's log has to be told who the client is before this command (XFORWARD)."""
+    if slot.verb is not MAIL or not relay.policy.forwards or relay.forwarded is slot:
+        return False
+    return backend.extensions is not None and bool(backend.extensions.xforward)
+
+
 def forward(relay: RelayCore, backend: Backend, slot: Slot) -> bool:
-    """Tell the server's log who the client is, before a MAIL (XFORWARD); give False where that has to wait."""
+    """Let XFORWARD go before a MAIL, at the pace that the server can bear; give False where that has to wait."""
     extensions, origin = backend.extensions, relay.origin
-    if slot.verb is not MAIL or not relay.policy.forwards or extensions is None:
-        return True
-    if origin is None:
+    if origin is None or extensions is None:
         return _ask_who(relay)
-    for line in xforward_commands(origin.attributes(relay.ehlo), extensions.xforward):
-        backend.send(Slot(OWN_XFORWARD, line), relay.backend_out)
+    lines = xforward_commands(origin.attributes(relay.ehlo), extensions.xforward)
+    backend.queue[0:0] = [Slot(OWN_XFORWARD, line) for line in lines]
+    backend.waiting += sum(map(len, lines))
+    relay.forwarded = slot
     return True

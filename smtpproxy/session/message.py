@@ -228,8 +228,8 @@ def _decide_command(relay: RelayCore, backend: Backend, slot: Slot) -> bool:
         relay.relay_refused += 1
         backend.drop(slot)
         _answer_locally(relay, slot, RELAYING_DENIED)
-    elif not introduction.forward(relay, backend, slot):
-        return False
+    elif introduction.wants_forward(relay, backend, slot):
+        return introduction.forward(relay, backend, slot)
     else:
         backend.drop(slot)
         backend.send(slot, relay.backend_out)

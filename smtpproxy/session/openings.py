@@ -206,17 +206,21 @@ def _own_ehlo(relay: RelayCore, backend: Backend, slot: Slot, reply: Reply) -> N
             relay.learned = Learned(backend.host, extensions)
         _compare(relay, backend, extensions)
     elif reply.code == 503 and backend.ehlo:
-        relay.once_only = True
-        pending = backend.queue
-        backend.queue = []
-        ending.leave_backend(relay)
-        relay.ask_again(pending)
+        _only_once(relay, backend)
     elif reply.code >= 500:
         relay.send_now(backend, Slot(OWN_HELO, b"HELO" + slot.raw[4:]))
     elif reply.code < 400:
         nonsense(relay, slot)
     else:
         _turned_away(relay, backend, reply)
+
+
+def _only_once(relay: RelayCore, backend: Backend) -> None:
+    """Ask a fresh session what this one, which takes EHLO only once, was to be asked."""
+    relay.once_only = True
+    pending, backend.queue = backend.queue, []
+    ending.leave_backend(relay)
+    relay.ask_again(pending)
 
 
 def _own_helo(relay: RelayCore, backend: Backend, slot: Slot, reply: Reply) -> None:
@@ -229,6 +233,8 @@ def _own_helo(relay: RelayCore, backend: Backend, slot: Slot, reply: Reply) -> N
         introduction.settled(relay, backend)
         backend.host = reply.lines[0].split(b" ", 1)[0] or relay.policy.hostname
         _compare(relay, backend, nothing)
+    elif reply.code == 503 and backend.ehlo:
+        _only_once(relay, backend)
     elif reply.code >= 400:
         _turned_away(relay, backend, reply)
     else:

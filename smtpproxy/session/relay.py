@@ -90,7 +90,8 @@ class Relay(RelayCore):
             self._meet_again(backend)
         else:
             ending.leave_backend(old)
-            self.actions, self.released = old.actions, old.released
+            self.actions, old.actions = old.actions, []
+            self.released = old.released
 
     def _may_keep(self, backend: Backend) -> bool:
         at_rest = backend.state is BackendState.READY and backend.idle and not backend.partial

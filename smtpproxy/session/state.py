@@ -51,6 +51,7 @@ class RelayState:
         "envelope",
         "eof",
         "errors",
+        "forwarded",
         "frontend",
         "handed_over",
         "heard",
@@ -101,6 +102,8 @@ class RelayState:
         self.origin: Origin | None = None
         """Who the client is, as far as a backend was to be told; the owner gives it when it is asked."""
         self.asked_who = False
+        self.forwarded: Slot | None = None
+        """The last MAIL that XFORWARD went before."""
         self.told = False
         """Whether any backend was told, so that what was learned of it is about this client only (rule S18)."""
         self.learned = learned
