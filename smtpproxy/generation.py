@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from smtpproxy.ops.log import EventLog
 
 _DAY: Final = 86400.0
+_REREAD: Final = 10.0
+"""Seconds between looks at the files of a backend's TLS, whose settings do not say."""
 
 
 class Generation:
@@ -85,6 +87,7 @@ class Generation:
             for listener in config.listeners
             if listener.name in self.server_tls
         ]
+        self._chores += [(LoopingCall(tls.reread), _REREAD) for tls in self._client_tls.values()]
         self._chores.append((LoopingCall(self._warn_of_expiry), _DAY))
         self._lookups = [
             (LoopingCall(self._look_up, name), config.backends[name].resolve)

@@ -22,6 +22,7 @@ from .linger import Linger
 from .parting import part
 from .stamp import received
 from .timed import CLIENT_FULL, STUFFED
+from .tlsfacts import with_reason
 from .transport import OwnTransport
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class InboundSession(BackendSide):
         secure = context.settings.tls.mode == "implicit"
         policy = context.policy(address, secure=secure, trusted=self.trusted)
         self.relay = Relay(policy, context.client_policy(address, secure=secure), context.learned(policy, address))
+        self.relay.once_only = context.pool.once_only
         self.relay.trace = context.journal.tracer(self)
         if context.settings.trace_header:
             self.relay.stamp = self._stamp
@@ -153,10 +155,11 @@ class InboundSession(BackendSide):
         except Exception:
             self._own_fault()
 
-    def tls_failed(self, _layer: TlsLayer, why: str) -> None:
+    def tls_failed(self, layer: TlsLayer, why: str) -> None:
         """End: there is nobody to talk to."""
         if self.relay.over:
             return
+        why = with_reason(why, layer.connection)
         self.context.journal.tls_failed(self, why)
         self._tell(self.relay.client_lost, f"TLS handshake failed: {why}")
 
@@ -262,13 +265,17 @@ class InboundSession(BackendSide):
     def _close_client(self) -> None:
         context = self.context
         self._report_transactions()
-        relay = self.relay
-        learned, policy = relay.learned, relay.policy
-        if learned is not None and learned is not context.learned(policy, self.address):
-            context.learn(policy, self.address, learned, told=relay.told)
+        self.store_learned()
         self._dismiss()
         context.journal.session_ended(self)
         self._part()
+
+    def store_learned(self) -> None:
+        """Keep what the backend has said of itself for other sessions (rule S18)."""
+        relay, context = self.relay, self.context
+        learned = relay.learned
+        if learned is not None and learned is not context.learned(relay.policy, self.address):
+            context.learn(relay.policy, self.address, learned, told=relay.told)
 
     def _dismiss(self) -> None:
         """Count the session out, once."""

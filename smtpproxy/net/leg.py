@@ -12,6 +12,7 @@ from zope.interface import implementer
 from .parting import part
 from .sourceaddress import bind_as
 from .tls import TlsLayer
+from .tlsfacts import with_reason
 from .transport import LeanTransport, OwnTransport
 
 if TYPE_CHECKING:
@@ -100,9 +101,9 @@ class BackendLeg:
         elif self._approach.tls is None:
             self.owner.leg_secured(self)
 
-    def tls_failed(self, _layer: TlsLayer, why: str) -> None:
+    def tls_failed(self, layer: TlsLayer, why: str) -> None:
         """Give the server up."""
-        self.owner.leg_lost(self, f"TLS handshake failed: {why}")
+        self.owner.leg_lost(self, f"TLS handshake failed: {with_reason(why, layer.connection)}")
 
     # --- the connection (IProtocol, IHalfCloseableProtocol, IPushProducer) -----------------------------------------
 

@@ -26,7 +26,8 @@ def relay_policy(
     """
     limits, mode = settings.limits, settings.tls.mode
     starttls = mode in _STARTTLS and not secure
-    auth = settings.auth == "always" or (settings.auth == "tls" and secure)
+    required = mode == "starttls-required" and not secure
+    auth = secure if settings.auth == "tls" else settings.auth == "always" and not required
     introduces = backend.identity in ("auto", "xclient")
     listed, fallback = _domains(settings, backend, with_address=with_address)
     return RelayPolicy(
@@ -59,8 +60,9 @@ def relay_policy(
         lockstep=backend.pace == "lockstep",
         secure=secure,
         starttls=starttls,
-        starttls_required=mode == "starttls-required" and not secure,
+        starttls_required=required,
         auth=auth,
+        auth_inside=starttls and settings.auth != "never",
         trusts_xclient=trusted,
         backend_tls=_BACKEND_TLS.get(backend.tls.mode, BackendTls.NONE),
         introduces=introduces,
@@ -84,8 +86,7 @@ def _domains(
 
 def hostname(settings: Listener) -> bytes:
     """Give the name that we go by in replies of our own."""
-    name = settings.hostname
-    return name.encode() if name.isascii() else name.encode("idna")
+    return settings.hostname.encode()
 
 
 def waits(settings: Listener, backend: Backend) -> tuple[float, ...]:

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from .inbound import InboundSession
 
-_HELO: Final = re.compile(rb"[!-'*-:<-\[\]-~]{1,255}")  # printable, without what would open a comment or end the field
+_ATEXT: Final = rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_HELO: Final = re.compile(rb"%b(?:\.%b)*|\[[!-Z^-~]+\]" % (_ATEXT, _ATEXT))  # RFC 5322, 3.2.3 and 3.4.1
+_LONGEST_HELO: Final = 255
 
 
 def received(session: InboundSession, now: float) -> bytes:
     """Give the Received header of a message that this session brings; ``now`` in seconds since the epoch."""
     relay, settings, facts = session.relay, session.context.settings, session.facts
     helo = relay.heard[5:].strip()
-    name = helo if _HELO.fullmatch(helo) else b"unknown"
+    name = helo if len(helo) <= _LONGEST_HELO and _HELO.fullmatch(helo) else b"unknown"
     address = session.address.partition("%")[0]
     literal = f"[IPv6:{address}]" if ":" in address else f"[{address}]"
     lines = [

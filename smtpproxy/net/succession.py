@@ -46,6 +46,7 @@ def inside_tls(session: InboundSession, layer: TlsLayer) -> None:
         old.tls_begun()
         session.greet(now)
         return
+    session.store_learned()
     relay = session.relay = _new_relay(session)
     relay.succeed(old, now, same_client=not session.certified)
     relay.begin_secure()
@@ -63,6 +64,7 @@ def change_client(session: InboundSession) -> None:
         context.journal.session_refused(context.settings.name, address, full)
         old.client_refused(full)
         return
+    session.store_learned()
     before = session.vouched or Vouched(session.address)
     session.address, session.counted = address, counted
     session.vouched = before._replace(
@@ -82,7 +84,9 @@ def _new_relay(session: InboundSession) -> Relay:
     context, address = session.context, session.address
     secure = session.facts is not None
     policy = context.policy(address, secure=secure, trusted=session.trusted)
-    return Relay(policy, context.client_policy(address, secure=secure), context.learned(policy, address))
+    relay = Relay(policy, context.client_policy(address, secure=secure), context.learned(policy, address))
+    relay.once_only = context.pool.once_only
+    return relay
 
 
 def _destination(said: dict[bytes, bytes]) -> tuple[str, int] | None:
@@ -130,7 +134,11 @@ def common_name(subject: str) -> str:
     """Give the common name in a subject (RFC 4514), empty if there is none."""
     if not subject:
         return ""
-    names = x509.Name.from_rfc4514_string(subject).get_attributes_for_oid(NameOID.COMMON_NAME)
+    try:
+        names = x509.Name.from_rfc4514_string(subject).get_attributes_for_oid(NameOID.COMMON_NAME)
+    except ValueError:
+        # Certificates hold names that no rule allows.
+        return ""
     return str(names[0].value) if names else ""
 
 

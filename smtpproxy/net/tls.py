@@ -240,6 +240,7 @@ class TlsLayer(OwnTransport):
         """Give up: what came cannot have been the peer's, or it has given up itself."""
         self._flush()
         self._ended = True
+        self._owner = _NO_OWNER
         protocol, self.protocol = self.protocol, NOBODY
         part(self._lower)
         protocol.connectionLost(Failure(error.ConnectionLost(f"TLS: {why}")))

@@ -16,7 +16,18 @@ from OpenSSL.crypto import X509
 
 from .tlsnames import Choice
 
-__all__ = ["MOST_REMEMBERED", "Seen", "TlsFacts", "Trust", "Verified", "facts_of", "go_on", "note", "verify_error_of"]
+__all__ = [
+    "MOST_REMEMBERED",
+    "Seen",
+    "TlsFacts",
+    "Trust",
+    "Verified",
+    "facts_of",
+    "go_on",
+    "note",
+    "verify_error_of",
+    "with_reason",
+]
 
 MOST_REMEMBERED: Final = 10000
 """Certificates that have been verified, as far as they are remembered for resumed sessions (mode ``ask``)."""
@@ -126,6 +137,12 @@ def verify_error_of(connection: SSL.Connection) -> str:
     """
     verified: Verified = connection.get_app_data()
     return verified.error or ""
+
+
+def with_reason(why: str, connection: SSL.Connection) -> str:
+    """Give why a handshake failed, and what is wrong with the peer's certificate if that was it."""
+    error = verify_error_of(connection)
+    return f"{why} ({error})" if error else why
 
 
 def facts_of(connection: SSL.Connection) -> TlsFacts:

@@ -75,7 +75,7 @@ class Journal:
                 "via": vouched.via if vouched is not None else None,
                 "login": session.certified or (vouched.login if vouched is not None else None) or None,
                 **(_tls_fields(facts) if facts is not None else {}),
-                "ehlo": relay.ehlo[5:-2] or None,
+                "ehlo": (relay.ehlo or relay.heard)[5:-2] or None,
                 "backend": session.server.name if session.server is not None else None,
                 "reused": session.reused or None,
                 "commands": relay.command_count,

@@ -14,7 +14,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
-from smtpproxy.smtp.commands import BDAT, QUIT, VERBS, Verb
+from smtpproxy.smtp.commands import BDAT, EHLO, QUIT, VERBS, Verb
 from smtpproxy.smtp.replies import ReplyReader
 
 from .pipeline import Slot
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from smtpproxy.smtp.extensions import Extensions
+    from smtpproxy.smtp.replies import Reply
 
 
 class State(IntEnum):
@@ -84,6 +85,7 @@ class Backend:
     """One SMTP session with a server, without its connection; it may serve several clients one after another."""
 
     __slots__ = (
+        "attempt",
         "challenged",
         "decisions",
         "ehlo",
@@ -133,6 +135,9 @@ class Backend:
         self.secure = False
         """Whether STARTTLS was done."""
         self.tls_refused = False
+        """Whether it does not offer STARTTLS, or has refused it, where that is no reason to leave it."""
+        self.attempt: tuple[Slot, Reply] | None = None
+        """The EHLO that offered STARTTLS, and its reply, while STARTTLS is under way."""
         self.extensions: Extensions | None = None
         self.greeting = b""
         self.host = b""
@@ -171,6 +176,9 @@ class Backend:
         """Begin anew inside TLS: nothing from before counts (RFC 3207, 4.2)."""
         self.move(Event.TLS_ENDED)
         self.secure = True
+        attempt = self.take_attempt()
+        if attempt is not None:
+            self.ask_again(attempt[0])
         self.reader = ReplyReader()
         self.extensions = None
         self.ehlo = b""
@@ -189,6 +197,21 @@ class Backend:
         self.waiting += len(slot.raw)
         if slot.verb is BDAT:
             self.waiting += sum(map(len, _chunk(slot).pieces))
+
+    def ask_again(self, slot: Slot) -> None:
+        """Put the client's EHLO, which was answered already, at the head; one of ours is made anew where needed."""
+        if slot.verb is EHLO:
+            self.ask_first(slot)
+
+    def ask_first(self, slot: Slot) -> None:
+        """Put a command of our own at the head of the queue."""
+        self.queue.insert(0, slot)
+        self.waiting += len(slot.raw)
+
+    def take_attempt(self) -> tuple[Slot, Reply] | None:
+        """Give the EHLO that offered STARTTLS, once."""
+        attempt, self.attempt = self.attempt, None
+        return attempt
 
     def drop(self, slot: Slot) -> None:
         """Take a slot out of the queue, answered otherwise."""

@@ -19,6 +19,7 @@ from smtpproxy.smtp.commands import (
     EXPN,
     HELO,
     HELP,
+    LARGEST_CHUNK,
     MAIL,
     NO_COMMANDS,
     NOOP,
@@ -124,13 +125,19 @@ def _data(relay: RelayCore, command: Slot) -> None:
     _pass_on(relay, command)
 
 
+_BAD_CHUNK: Final = b"521 5.5.4 Bad chunk size, cannot go on\r\n"
+
+
 def _bdat(relay: RelayCore, command: Slot) -> None:
     chunk = parse_chunk_size(command.argument)
     if chunk is None:
-        ending.end(relay, BDAT, b"521 5.5.4 Bad chunk size, cannot go on\r\n", "bad chunk size")
+        ending.end(relay, BDAT, _BAD_CHUNK, "bad chunk size")
         return
     size, last = chunk
-    stamp = b"" if relay.stamp is None or relay.chunk_octets or relay.chunks else relay.stamp()
+    stamp = b"" if relay.stamp is None or relay.chunks else relay.stamp()
+    if size + len(stamp) > LARGEST_CHUNK:
+        ending.end(relay, BDAT, _BAD_CHUNK, "bad chunk size")
+        return
     # Written anew, so that no server reads another number in it.
     slot = ChunkSlot((b"BDAT %d LAST\r\n" if last else b"BDAT %d\r\n") % (size + len(stamp)), size, last=last)
     if stamp:
@@ -202,7 +209,7 @@ def _auth(relay: RelayCore, command: Slot) -> None:
     if relay.policy.auth:
         relay.frontend.move(Event.AUTH)
         _pass_on(relay, command)
-    elif relay.policy.starttls:
+    elif relay.policy.auth_inside:
         relay.refuse(AUTH, b"538 5.7.11 Encryption required, STARTTLS first\r\n")  # RFC 4954, 6
     else:
         relay.refuse(AUTH, b"503 5.5.1 AUTH not available\r\n")

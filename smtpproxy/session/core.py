@@ -158,6 +158,9 @@ class RelayCore(RelayState):
         old = self.backend
         if old is None:
             return
+        attempt = old.take_attempt()
+        if attempt is not None:
+            old.ask_again(attempt[0])
         self.backend = Backend(lockstep=self.policy.lockstep, stranger=self.policy.stranger)
         greeting = old.outstanding if old.state is BackendState.GREETING else [Slot(OWN_GREETING)]
         self.backend.outstanding = greeting
@@ -170,11 +173,9 @@ class RelayCore(RelayState):
         if backend.stranger:
             return
         if self.ehlo and self.ehlo != backend.ehlo:
-            backend.queue.insert(0, Slot(OWN_EHLO if self.ehlo[:1] in b"Ee" else OWN_HELO, self.ehlo))
-            backend.waiting += len(self.ehlo)
+            backend.ask_first(Slot(OWN_EHLO if self.ehlo[:1] in b"Ee" else OWN_HELO, self.ehlo))
         elif backend.transaction:
-            backend.queue.insert(0, Slot(OWN_RSET, b"RSET\r\n"))
-            backend.waiting += 6
+            backend.ask_first(Slot(OWN_RSET, b"RSET\r\n"))
 
     def open_backend(self, greeting: Slot | None) -> Backend:
         """Ask for a session with a server; ``greeting`` is the slot of a client that waits for its greeting."""

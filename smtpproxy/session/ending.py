@@ -82,7 +82,7 @@ def vanish(relay: RelayCore, why: str) -> None:
 def no_more_input(relay: RelayCore) -> None:
     """Go on after the client has closed its writing side and everything that it sent has been read (rule S13)."""
     state = relay.frontend.state
-    if state is State.COMMANDS or state is State.AWAIT_TLS or state is State.AWAIT_CLIENT:
+    if state is State.COMMANDS or state is State.AWAIT_TLS:
         relay.frontend.close()
         relay.closing = True
         relay.reason = relay.reason or "client closed the connection"

@@ -40,6 +40,7 @@ from .policy import BackendTls
 
 if TYPE_CHECKING:
     from smtpproxy.smtp.extensions import Extensions
+    from smtpproxy.smtp.replies import Reply
 
     from .backend import Backend
     from .core import RelayCore
@@ -59,6 +60,11 @@ def meet(relay: RelayCore, backend: Backend, slot: Slot) -> bytes | bool:
     policy = relay.policy
     if slot.verb is not EHLO and slot.verb is not HELO and not relay.ehlo:
         return _nobody_yet(relay, backend, slot)
+    if backend.secure and not policy.introduces:
+        # TLS was all that it needed.
+        _take_as_it_is(relay, backend)
+        resume(relay, backend)
+        return True
     extensions = backend.extensions
     if extensions is not None and b"ADDR" in extensions.xclient and _tls_is_settled(relay, backend):
         return _say_who(relay, backend, slot, extensions)
@@ -68,7 +74,7 @@ def meet(relay: RelayCore, backend: Backend, slot: Slot) -> bytes | bool:
     if slot.verb is EHLO:
         backend.drop(slot)
         backend.send(slot, relay.backend_out)
-    elif slot.verb is HELO and relay.once_only and not policy.introduction_required:
+    elif slot.verb is HELO and relay.once_only and _may_skip(relay, backend):
         # An EHLO of ours would be the only one that this server takes.
         _take_as_it_is(relay, backend)
     else:
@@ -78,14 +84,18 @@ def meet(relay: RelayCore, backend: Backend, slot: Slot) -> bytes | bool:
 
 def _nobody_yet(relay: RelayCore, backend: Backend, slot: Slot) -> bytes | bool:
     """Deal with a command of a client that has not said EHLO."""
-    if slot.verb not in NEED_EHLO:
-        backend.drop(slot)
-        backend.send(slot, relay.backend_out)
-    elif relay.policy.introduction_required or relay.policy.backend_tls is BackendTls.REQUIRED or backend.ehlo:
+    if slot.verb in NEED_EHLO:
         return _SEND_EHLO_FIRST
-    else:
-        _take_as_it_is(relay, backend)
+    backend.drop(slot)
+    backend.send(slot, relay.backend_out)
     return True
+
+
+def _may_skip(relay: RelayCore, backend: Backend) -> bool:
+    """Say whether the server may serve the client without having been told of it, and in clear if it is so."""
+    policy = relay.policy
+    in_clear = policy.backend_tls is BackendTls.REQUIRED and not backend.secure
+    return not (policy.introduction_required or in_clear)
 
 
 def _tls_is_settled(relay: RelayCore, backend: Backend) -> bool:
@@ -130,25 +140,26 @@ def _take_as_it_is(relay: RelayCore, backend: Backend) -> None:
     settled(relay, backend)
 
 
-def next_step(relay: RelayCore, backend: Backend, slot: Slot, extensions: Extensions) -> bool:
+def next_step(relay: RelayCore, backend: Backend, slot: Slot, extensions: Extensions, reply: Reply) -> bool:
     """Take a stranger's EHLO reply; say whether more has to be done before ``slot``, which it answers, is done with."""
     policy = relay.policy
     if not _tls_is_settled(relay, backend):
         if extensions.starttls:
-            _again(backend, slot)
+            backend.attempt = (slot, reply)
             backend.move(Event.STARTTLS)
             relay.send_now(backend, Slot(OWN_STARTTLS, b"STARTTLS\r\n"))
             return True
         if policy.backend_tls is BackendTls.REQUIRED:
-            _again(backend, slot)
+            backend.ask_again(slot)
             relay.retry("backend does not offer STARTTLS")
             return True
+        backend.tls_refused = True
     if policy.introduces and b"ADDR" in extensions.xclient:
-        _again(backend, slot)
+        backend.ask_again(slot)
         backend.extensions = extensions
         return True
     if backend.introduced is not None:
-        _again(backend, slot)
+        backend.ask_again(slot)
         _start_over(relay, backend)
         return True
     if policy.introduction_required:
@@ -165,19 +176,17 @@ def is_stranger(relay: RelayCore, kept: Backend) -> bool:
     return not knows_client(relay, kept)
 
 
-def _again(backend: Backend, slot: Slot) -> None:
-    """Ask the client's EHLO once more later; one of ours is made anew where it is needed."""
-    if slot.verb is EHLO:
-        backend.queue.insert(0, slot)
-        backend.waiting += len(slot.raw)
-
-
 def introduced(relay: RelayCore, backend: Backend) -> None:
     """Go on after the server has taken XCLIENT: its session is as new."""
     backend.familiar()
     backend.introduced = relay.origin and relay.origin.key
     relay.told = True
     backend.ehlo = b""
+    resume(relay, backend)
+
+
+def resume(relay: RelayCore, backend: Backend) -> None:
+    """Say EHLO again for the client, unless that is what it asks for next."""
     if not (backend.queue and (backend.queue[0].verb is EHLO or backend.queue[0].verb is HELO)):
         relay.resume_identity(backend)
 

@@ -96,6 +96,8 @@ def greet_again(relay: RelayCore, kept: Backend, slot: Slot) -> None:
     relay.missing = frozenset()
     if introduction.is_stranger(relay, kept):
         kept.estrange()
+        if kept.transaction:
+            kept.ask_first(Slot(OWN_RSET, b"RSET\r\n"))
         return
     introduction.settled(relay, kept)
     if not relay.ehlo:
@@ -108,7 +110,7 @@ def greet_again(relay: RelayCore, kept: Backend, slot: Slot) -> None:
 
 def _turned_away(relay: RelayCore, backend: Backend, reply: Reply) -> None:
     """Let a refusal that came before the client's command be the reply to that command (rule S18)."""
-    pending = backend.queue
+    pending, backend.queue = backend.queue, []
     ending.leave_backend(relay)
     message.answer_without_backend(relay, pending, reply.raw)
 
@@ -116,7 +118,7 @@ def _turned_away(relay: RelayCore, backend: Backend, reply: Reply) -> None:
 def _ehlo(relay: RelayCore, backend: Backend, slot: Slot, reply: Reply) -> None:
     if reply.code < 300:
         head, extensions = relay.policy.extensions.adapt(reply.raw)
-        if backend.stranger and introduction.next_step(relay, backend, slot, extensions):
+        if backend.stranger and introduction.next_step(relay, backend, slot, extensions, reply):
             return
         _identified(relay, backend, slot, extensions)
         backend.host = head.split(b" ", 1)[0] or relay.policy.hostname
@@ -160,7 +162,7 @@ def _helo_instead(relay: RelayCore, backend: Backend, _slot: Slot, reply: Reply)
         pass_back(relay, backend, slot, reply)
         return
     nothing = relay.policy.extensions.nothing
-    if backend.stranger and introduction.next_step(relay, backend, slot, nothing):
+    if backend.stranger and introduction.next_step(relay, backend, slot, nothing, reply):
         return
     _identified(relay, backend, Slot(HELO, b"HELO" + slot.raw[4:]), nothing)
     relay.ehlo = slot.raw
@@ -197,7 +199,7 @@ def _identified(relay: RelayCore, backend: Backend, slot: Slot, extensions: Exte
 def _own_ehlo(relay: RelayCore, backend: Backend, slot: Slot, reply: Reply) -> None:
     if reply.code < 300:
         head, extensions = relay.policy.extensions.adapt(reply.raw)
-        if backend.stranger and introduction.next_step(relay, backend, slot, extensions):
+        if backend.stranger and introduction.next_step(relay, backend, slot, extensions, reply):
             return
         backend.identified(slot.raw, extensions)
         introduction.settled(relay, backend)
@@ -226,7 +228,7 @@ def _only_once(relay: RelayCore, backend: Backend) -> None:
 def _own_helo(relay: RelayCore, backend: Backend, slot: Slot, reply: Reply) -> None:
     if reply.code < 300:
         nothing = relay.policy.extensions.nothing
-        if backend.stranger and introduction.next_step(relay, backend, slot, nothing):
+        if backend.stranger and introduction.next_step(relay, backend, slot, nothing, reply):
             return
         # Noted under the line that the client gave, so that it counts as said.
         backend.identified(relay.ehlo, nothing)
@@ -264,6 +266,10 @@ def _own_starttls(relay: RelayCore, backend: Backend, _slot: Slot, reply: Reply)
     else:
         backend.move(Event.TLS_ENDED)
         backend.tls_refused = True
+        attempt = backend.take_attempt()
+        if attempt is not None:
+            # What EHLO said holds.
+            TABLE[attempt[0].verb](relay, backend, *attempt)
 
 
 def _own_xclient(relay: RelayCore, backend: Backend, slot: Slot, reply: Reply) -> None:

@@ -57,6 +57,8 @@ class RelayPolicy:
     """Whether next to nothing else is taken (RFC 3207, 4)."""
     auth: bool = True
     """Whether AUTH is taken."""
+    auth_inside: bool = False
+    """Whether it would be taken inside TLS."""
     trusts_xclient: bool = False
     """Whether the client may say with XCLIENT for whom it speaks (rule H6)."""
     backend_tls: BackendTls = BackendTls.NONE

@@ -30,6 +30,8 @@ from .openings import greet_again
 from .pipeline import Slot
 
 if TYPE_CHECKING:
+    from smtpproxy.smtp.replies import Reply
+
     from .origin import Origin
 
 
@@ -51,7 +53,7 @@ class Relay(RelayCore):
             self.open_backend(greeting)
         else:
             greeting.reply = b"220 " + self.learned.host + b" ESMTP\r\n"
-        if self.frontend.waiting:
+        if self.frontend.waiting or self.eof:
             self.advance()
 
     def await_tls(self) -> None:
@@ -73,13 +75,14 @@ class Relay(RelayCore):
         self.origin = old.origin if same_client else None
         self.told = old.told
         self.trace, self.stamp, self.draining = old.trace, old.stamp, old.draining
-        self.once_only = old.once_only
+        self.once_only = self.once_only or old.once_only
         for name in _COUNTS:
             setattr(self, name, getattr(old, name))
         self.ended, old.ended = old.ended, []
         if old.frontend.state is State.AWAIT_CLIENT:
             # It is for the client that was named: whom we trust may send it in one burst.
             self.frontend.receive(old.frontend.take_mail_data())
+            self.eof = old.eof
         self.pipeline.replies, self.pipeline.groups = old.pipeline.replies, old.pipeline.groups
         backend = old.backend
         if backend is None:
@@ -95,7 +98,7 @@ class Relay(RelayCore):
 
     def _may_keep(self, backend: Backend) -> bool:
         at_rest = backend.state is BackendState.READY and backend.idle and not backend.partial
-        return at_rest and not backend.secret and not (self.once_only and backend.ehlo)
+        return at_rest and not (backend.secret or backend.transaction) and not (self.once_only and backend.ehlo)
 
     def _meet_again(self, backend: Backend) -> None:
         if self.policy.introduces and backend.introduced is not None and self.origin is None:
@@ -169,17 +172,19 @@ class Relay(RelayCore):
         if backend is None:
             return
         replies = backend.reader.receive(data)
-        if backend.state is BackendState.TLS and replies and (len(replies) > 1 or backend.reader.pending):
-            # What came in clear must not count inside TLS (RFC 3207, 5).
-            self.retry("backend sent more than its reply to STARTTLS")
+        if backend.state is BackendState.TLS and replies and _goes_on(backend, replies, 0):
+            self.retry(_SURPLUS)
             return
-        for reply in replies:
+        for index, reply in enumerate(replies):
             self.reply_count += 1
             if self.trace is not None:
                 self.trace("B<", reply.raw)
             answer(self, backend, reply)
             if self.backend is not backend:
                 break
+            if backend.attempt is not None and _goes_on(backend, replies, index):
+                self.retry(_SURPLUS)
+                return
         else:
             if backend.reader.fault:
                 self.backend_lost(f"backend sent garbage: {backend.reader.fault}")
@@ -276,7 +281,9 @@ class Relay(RelayCore):
     @property
     def at_rest(self) -> bool:
         """Whether the client is between transactions and owed nothing."""
-        return self.transaction is None and not self.pipeline.slots and self.frontend.state is State.COMMANDS
+        if self.handed_over or self.transaction is not None:
+            return False
+        return not self.pipeline.slots and self.frontend.state is State.COMMANDS
 
     @property
     def client_wait(self) -> Wait:
@@ -301,6 +308,12 @@ class Relay(RelayCore):
         return slot.verb.wait
 
 
+def _goes_on(backend: Backend, replies: list[Reply], index: int) -> bool:
+    """Say whether the server has sent more behind a reply: in clear, it must not count inside TLS (RFC 3207, 5)."""
+    return len(replies) > index + 1 or backend.reader.pending or bool(backend.reader.fault)
+
+
+_SURPLUS = "backend sent more than its reply to STARTTLS"
 _HAND_OVER = {State.AWAIT_TLS: Action.START_TLS, State.AWAIT_CLIENT: Action.CHANGE_CLIENT}
 _COUNTS = (
     "command_count",

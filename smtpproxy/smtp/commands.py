@@ -118,7 +118,8 @@ HTTP_METHODS: Final = frozenset(
 _WHOLE_LINE: Final = re.compile(rb"([A-Za-z]{4})(?: [^\x00-\x08\x0a-\x1f\x7f]*)?\r\n")
 _CONTROL_CHARACTERS: Final = bytes(c for c in range(32) if c != 9) + b"\x7f"
 _EVERYTHING_ELSE: Final = bytes(c for c in range(256) if c not in _CONTROL_CHARACTERS)
-_LARGEST_CHUNK: Final = 2**31 - 1  # servers are known that count in 32 bits, and lose step above
+LARGEST_CHUNK: Final = 2**31 - 1
+"""Octets in a chunk of BDAT: servers are known that count in 32 bits, and lose step above."""
 
 
 class Command:
@@ -184,7 +185,7 @@ def parse_chunk_size(argument: bytes) -> tuple[int, bool] | None:
     words = argument.split()
     if not 1 <= len(words) <= 2:
         return None
-    if not words[0].isdigit() or len(words[0]) > 10 or int(words[0]) > _LARGEST_CHUNK:
+    if not words[0].isdigit() or len(words[0]) > 10 or int(words[0]) > LARGEST_CHUNK:
         return None
     if len(words) == 2 and words[1].upper() != b"LAST":
         return None
