@@ -1,11 +1,13 @@
 /* load.c: a lean SMTP load generator. It plays one script in many sessions at a time, checks every reply code, and prints
  * what it saw as one JSON object per line. Exit status: 0 if all replies were right, 1 if not, 2 for wrong usage. */
 #include "common.h"
+#include "options.h"
 #include "reply.h"
 #include "script.h"
+#include "tls.h"
+#include "wire.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,19 +17,8 @@
 
 enum { READ_SIZE = 64 * 1024, EVENTS = 256, ERROR_LIMIT = 20, ERRORS_SHOWN = 5, IDLE_SLOTS_AT_ONCE = 16 };
 
-struct options {
-    const char *mode_name;
-    enum mode mode;
-    uint64_t parallel;      /* sessions at the same time */
-    uint64_t messages;      /* in all; in mode idle: connections to hold */
-    uint64_t size;          /* octets of a message */
-    uint64_t per_session;   /* messages in one session */
-    uint64_t timeout;       /* seconds until the whole run is given up */
-    struct endpoint target;
-};
-
 struct session {
-    int fd;                 /* -1: not connected */
+    struct wire wire;
     bool held;              /* in mode idle: greeting and EHLO are done */
     size_t flight;          /* which flight is on its way; script.count: all are done */
     uint64_t sent;          /* octets of it that were written */
@@ -49,8 +40,7 @@ static void session_open(struct session *session);
 
 static void session_close(struct session *session)
 {
-    close(session->fd);
-    session->fd = -1;
+    wire_close(&session->wire);
     finished++;
 }
 
@@ -70,7 +60,7 @@ static bool session_write(struct session *session)
             return true;
         size_t length = 0;
         const char *piece = flight_piece(flight, session->sent, &length);
-        ssize_t written = send(session->fd, piece, length, MSG_NOSIGNAL);
+        ssize_t written = wire_send(&session->wire, piece, length);
         if (written < 0 && errno == EAGAIN)
             return true;
         if (written < 0) {
@@ -117,6 +107,8 @@ static void next_flight(struct session *session)
     const struct flight *flight = &script.flights[session->flight];
     if (session->replies < flight->reply_count || session->sent < flight_length(flight))
         return;
+    if (flight->starts_tls)
+        wire_start_tls(&session->wire);
     session->flight++;
     session->sent = 0;
     session->replies = 0;
@@ -134,7 +126,12 @@ static bool take_octets(struct session *session, const char *octets, size_t leng
         }
         if (!take_reply(session, code))
             return false;
+        bool plain = session->wire.tls == NULL;
         next_flight(session);
+        if (plain && session->wire.tls != NULL && i + 1 < length) {
+            session_fail(session, "octets behind the reply to STARTTLS");
+            return false;
+        }
     }
     return true;
 }
@@ -154,7 +151,7 @@ static bool session_read(struct session *session)
 {
     static char buffer[READ_SIZE];
     for (;;) {
-        ssize_t got = recv(session->fd, buffer, sizeof buffer, 0);
+        ssize_t got = wire_receive(&session->wire, buffer, sizeof buffer);
         if (got < 0 && errno == EAGAIN)
             return true;
         if (got < 0)
@@ -201,14 +198,10 @@ static void session_open(struct session *session)
 {
     started++;
     *session = (struct session){.began = now_ns()};
-    session->fd = socket(options.target.address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (session->fd < 0)
-        die("socket");
-    set_nodelay(session->fd);
-    const struct sockaddr *address = (const struct sockaddr *)&options.target.address;
-    if (connect(session->fd, address, options.target.length) != 0 && errno != EINPROGRESS)
-        die("connect");
-    watch(epoll, session->fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, session);
+    wire_open(&session->wire, &options.target);
+    if (options.tls == TLS_IMPLICIT)
+        wire_start_tls(&session->wire);
+    watch(epoll, session->wire.fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, session);
 }
 
 /* Report */
@@ -229,11 +222,13 @@ static unsigned latency(double fraction)
 static void report(int64_t nanoseconds)
 {
     qsort(latencies, latency_count, sizeof *latencies, compare_latencies);
+    struct tls_counters tls = options.tls == TLS_NONE ? (struct tls_counters){0, 0} : tls_count();
     printf("{\"mode\": \"%s\", \"sessions\": %llu, \"messages\": %llu, \"message_size\": %llu, \"errors\": %llu, "
-           "\"seconds\": %.6f, \"latency_us\": {\"p50\": %u, \"p90\": %u, \"p99\": %u, \"max\": %u}}\n",
+           "\"handshakes\": %llu, \"resumed\": %llu, \"seconds\": %.6f, \"latency_us\": {\"p50\": %u, \"p90\": %u, \"p99\": %u, \"max\": %u}}\n",
            options.mode_name, (unsigned long long)finished, (unsigned long long)latency_count,
-           (unsigned long long)options.size, (unsigned long long)errors, (double)nanoseconds / 1e9, latency(0.5),
-           latency(0.9), latency(0.99), latency(1.0));
+           (unsigned long long)options.size, (unsigned long long)errors, (unsigned long long)tls.handshakes,
+           (unsigned long long)tls.resumed, (double)nanoseconds / 1e9, latency(0.5), latency(0.9), latency(0.99),
+           latency(1.0));
 }
 
 /* Running */
@@ -299,7 +294,9 @@ static void start(void)
     uint64_t at_once = idle && slots > IDLE_SLOTS_AT_ONCE ? IDLE_SLOTS_AT_ONCE : slots;
     sessions = allocate(slots, sizeof *sessions);
     latencies = allocate(options.messages, sizeof *latencies);
-    script = build_script(options.mode, options.size, options.per_session);
+    script = build_script(options.mode, options.size, options.per_session, options.tls == TLS_STARTTLS);
+    if (options.tls != TLS_NONE)
+        tls_prepare(options.ticket);
     epoll = epoll_create1(EPOLL_CLOEXEC);
     if (epoll < 0)
         die("epoll_create1");
@@ -310,58 +307,14 @@ static void start(void)
         session_open(&sessions[i]);
 }
 
-static _Noreturn void usage(void)
-{
-    fputs("usage: load [options] HOST PORT\n"
-          "  --mode lockstep|pipelined|early|bdat|idle   how the client talks (lockstep)\n"
-          "  --parallel N      sessions at the same time (16)\n"
-          "  --messages N      messages in all; idle: connections to hold until standard input ends (1000)\n"
-          "  --size N[K|M|G]   octets of a message (4096)\n"
-          "  --per-session N   messages in one session (1)\n"
-          "  --timeout S       give up after so many seconds (60)\n",
-          stderr);
-    exit(2);
-}
-
-static void set_option(char letter, const char *value)
-{
-    switch (letter) {
-    case 'm': options.mode_name = value; break;
-    case 'p': options.parallel = parse_number(value, "--parallel"); break;
-    case 'n': options.messages = parse_number(value, "--messages"); break;
-    case 's': options.size = parse_number(value, "--size"); break;
-    case 'k': options.per_session = parse_number(value, "--per-session"); break;
-    case 't': options.timeout = parse_number(value, "--timeout"); break;
-    default: usage();
-    }
-}
-
-static void parse_options(int count, char **values)
-{
-    static const struct option names[] = {
-        {"mode", required_argument, NULL, 'm'},        {"parallel", required_argument, NULL, 'p'},
-        {"messages", required_argument, NULL, 'n'},    {"size", required_argument, NULL, 's'},
-        {"per-session", required_argument, NULL, 'k'}, {"timeout", required_argument, NULL, 't'},
-        {NULL, 0, NULL, 0},
-    };
-    options = (struct options){
-        .mode_name = "lockstep", .parallel = 16, .messages = 1000, .size = 4096, .per_session = 1, .timeout = 60};
-    int letter;
-    while ((letter = getopt_long(count, values, "", names, NULL)) != -1)
-        set_option((char)letter, optarg);
-    bool positive = options.parallel > 0 && options.messages > 0 && options.per_session > 0 && options.timeout > 0;
-    if (optind + 2 != count || !positive || options.messages % options.per_session != 0)
-        usage();
-    options.mode = parse_mode(options.mode_name);
-    options.target = parse_endpoint(values[optind], values[optind + 1]);
-}
-
 int main(int count, char **values)
 {
-    parse_options(count, values);
+    options = parse_options(count, values);
     int64_t began = now_ns();
     start();
     loop();
     report(now_ns() - began);
+    if (options.ticket != NULL && options.tls != TLS_NONE)
+        tls_keep_ticket(options.ticket);
     return all_well() ? 0 : 1;
 }

@@ -13,28 +13,34 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness import cpu, memory, peers, report, stream, syscalls, tools
+from harness import cpu, memory, peers, report, stream, syscalls, tls, tlsreport, tools
 from harness.errors import BenchError, UnavailableError
 from harness.lab import Lab
+from harness.peer import Peer
 
-PARTS = ("cpu", "stream", "memory")
+PARTS = ("cpu", "stream", "tls", "memory")
 MIB = 1 << 20
 
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description="Measure smtpproxy beside HAProxy and nginx.")
-    parser.add_argument("--only", choices=PARTS, help="run one part instead of all three")
+    parser = argparse.ArgumentParser(description="Measure smtpproxy beside HAProxy, nginx and stunnel.")
+    parser.add_argument("--only", choices=PARTS, help="run one part instead of all four")
     parser.add_argument("--peers", default=",".join(peers.DEFAULT_PEERS), help="which of %(default)s,stock")
     parser.add_argument("--rounds", type=int, default=5, help="how often everything is repeated (%(default)s)")
     parser.add_argument("--messages", type=int, default=2000, help="sessions of one measurement (%(default)s)")
     parser.add_argument("--size", type=int, default=4096, help="octets of a message (%(default)s)")
     parser.add_argument("--parallel", type=int, default=16, help="sessions at the same time (%(default)s)")
     parser.add_argument("--stream-size", type=int, default=512, help="MiB of a streamed message (%(default)s)")
+    parser.add_argument("--tls-messages", type=int, default=500, help="TLS sessions of one measurement (%(default)s)")
+    parser.add_argument("--tls-size", type=int, default=1024, help="octets of a message in those (%(default)s)")
+    parser.add_argument("--tls-parallel", type=int, default=128, help="sessions at the same time (%(default)s)")
+    parser.add_argument("--tls-stream-messages", type=int, default=40, help="large messages through TLS (%(default)s)")
+    parser.add_argument("--tls-stream-size", type=int, default=5, help="MiB of one of them (%(default)s)")
     parser.add_argument("--connections", type=int, default=5000, help="idle connections (%(default)s)")
     parser.add_argument("--slow-size", type=int, default=1024, help="MiB sent to a slow backend (%(default)s)")
     parser.add_argument("--slow-seconds", type=float, default=16, help="how long it takes (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=200, help="time for the CPU part (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=200, help="time for the CPU part, and for TLS (%(default)s)")
     parser.add_argument("--syscalls", action="store_true", help="count system calls instead (strace)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures into a file as well")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="work in this new folder and keep all logs in it")
@@ -65,7 +71,7 @@ class Bench:
         if self._arguments.syscalls:
             self._syscalls()
             return
-        parts = {"cpu": self._cpu, "stream": self._stream, "memory": self._memory}
+        parts = {"cpu": self._cpu, "stream": self._stream, "tls": self._tls, "memory": self._memory}
         for name, part in parts.items():
             if self._arguments.only in (None, name):
                 self._attempt(name, part)
@@ -87,7 +93,7 @@ class Bench:
         options = self._arguments
         plan = cpu.Plan(options.rounds, options.messages, options.size, options.parallel, options.seconds)
         with self._lab("cpu") as lab:
-            result = cpu.measure(lab, self._peers, plan)
+            result = cpu.measure(lab, self._plain, plan)
         report.show_cpu(result)
         self.figures["cpu"] = [
             {
@@ -101,17 +107,51 @@ class Bench:
         ]
 
     @property
-    def _all_round(self) -> list[peers.Peer]:
+    def _plain(self) -> list[Peer]:
+        return [peer for peer in self._peers if not peer.with_tls]
+
+    @property
+    def _all_round(self) -> list[Peer]:
         return [peer for peer in self._peers if not peer.only_cpu]
 
     def _stream(self) -> None:
         options = self._arguments
         size = options.stream_size * MIB
+        plain = [peer for peer in self._plain if not peer.only_cpu]
         with self._lab("stream") as lab:
-            result = stream.measure(lab, self._all_round, size, min(options.rounds, 3), options.seconds / 4)
+            result = stream.measure(lab, plain, size, min(options.rounds, 3), options.seconds / 4)
         report.show_stream(result, size)
         self.figures["stream"] = [
             {"course": key[0], "peer": key[1], "megabytes_per_cpu_second": values}
+            for key, values in result.samples.items()
+        ]
+
+    def _tls(self) -> None:
+        options = self._arguments
+        secure = [peer for peer in self._peers if peer.with_tls]
+        if not secure:
+            print("\nThe part tls was left out: none of its proxies can run here")
+            return
+        plan = tls.Plan(
+            rounds=options.rounds,
+            messages=options.tls_messages,
+            size=options.tls_size,
+            parallel=options.tls_parallel,
+            stream_messages=options.tls_stream_messages,
+            stream_size=options.tls_stream_size * MIB,
+            seconds=options.seconds,
+        )
+        with self._lab("tls") as lab:
+            result = tls.measure(lab, secure, plan)
+        tlsreport.show(result, plan)
+        self.figures["tls"] = [
+            {
+                "course": key[0],
+                "peer": key[1],
+                "mode": key[2],
+                "microseconds": values,
+                "last": result.reports[key],
+            }
             for key, values in result.samples.items()
         ]
 

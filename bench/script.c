@@ -161,19 +161,32 @@ static void add_quit(struct flight *flight)
 
 /* Scripts */
 
-/* The greeting and EHLO: each waited for, or both left open for what follows in the same flight. */
-static void start_session(struct script *script, bool early)
+static struct flight *last_flight(const struct script *script)
 {
-    struct flight *flight = new_flight(script);
-    expect(flight, 220, false);
-    if (!early)
-        flight = new_flight(script);
-    command(flight, 250, "EHLO client.example.com\r\n");
+    return &script->flights[script->count - 1];
+}
+
+/* The flight for what may be said without waiting: that of the words before, or a new one for a patient client. */
+static struct flight *following_flight(struct script *script, bool early)
+{
+    return early ? last_flight(script) : new_flight(script);
+}
+
+/* The greeting and EHLO: each waited for, or both left open for what follows in the same flight. With STARTTLS the same
+ * once more, as far as the handshake allows: a new EHLO behind it. */
+static void start_session(struct script *script, bool early, bool starttls)
+{
+    expect(new_flight(script), 220, false);
+    command(following_flight(script, early), 250, "EHLO client.example.com\r\n");
+    if (!starttls)
+        return;
+    command(following_flight(script, early), 220, "STARTTLS\r\n");
+    last_flight(script)->starts_tls = true;
+    command(new_flight(script), 250, "EHLO client.example.com\r\n");
 }
 
 static void build_lockstep(struct script *script, uint64_t size, uint64_t messages)
 {
-    start_session(script, false);
     for (uint64_t i = 0; i < messages; i++) {
         command(new_flight(script), 250, "MAIL FROM:<sender@example.com>\r\n");
         command(new_flight(script), 250, "RCPT TO:<recipient@example.org>\r\n");
@@ -183,11 +196,10 @@ static void build_lockstep(struct script *script, uint64_t size, uint64_t messag
     add_quit(new_flight(script));
 }
 
-/* Groups end in DATA; what follows the message rides with it. Early: the first group begins with EHLO. */
+/* Groups end in DATA; what follows the message rides with it. Early: the first group rides with EHLO. */
 static void build_groups(struct script *script, uint64_t size, uint64_t messages, bool early)
 {
-    start_session(script, early);
-    struct flight *flight = early ? &script->flights[0] : new_flight(script);
+    struct flight *flight = following_flight(script, early);
     for (uint64_t i = 0; i < messages; i++) {
         add_envelope(flight);
         command(flight, 354, "DATA\r\n");
@@ -200,8 +212,7 @@ static void build_groups(struct script *script, uint64_t size, uint64_t messages
 /* The first message goes out with EHLO, each further one when its predecessor was accepted, QUIT with the last. */
 static void build_bdat(struct script *script, uint64_t size, uint64_t messages)
 {
-    start_session(script, true);
-    struct flight *flight = &script->flights[0];
+    struct flight *flight = last_flight(script);
     for (uint64_t i = 0; i < messages; i++) {
         if (i > 0)
             flight = new_flight(script);
@@ -211,20 +222,20 @@ static void build_bdat(struct script *script, uint64_t size, uint64_t messages)
     add_quit(flight);
 }
 
-struct script build_script(enum mode mode, uint64_t size, uint64_t messages)
+struct script build_script(enum mode mode, uint64_t size, uint64_t messages, bool starttls)
 {
     struct script script = {NULL, 0};
+    bool early = mode == MODE_EARLY || mode == MODE_BDAT;
     errno = 0;
     if (size < MINIMUM_SIZE)
         die("a message needs at least %d octets", MINIMUM_SIZE);
+    start_session(&script, early, starttls);
     if (mode == MODE_LOCKSTEP)
         build_lockstep(&script, size, messages);
     else if (mode == MODE_BDAT)
         build_bdat(&script, size, messages);
-    else if (mode == MODE_IDLE)
-        start_session(&script, false);
-    else
-        build_groups(&script, size, messages, mode == MODE_EARLY);
+    else if (mode != MODE_IDLE)
+        build_groups(&script, size, messages, early);
     return script;
 }
 

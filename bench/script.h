@@ -25,6 +25,7 @@ struct flight {
     size_t rest_length;
     struct expectation *replies;
     size_t reply_count;
+    bool starts_tls;    /* ends in STARTTLS: what follows goes through TLS */
 };
 
 struct script {
@@ -35,8 +36,9 @@ struct script {
 /* Turn a mode's name into the mode. Dies if there is none. */
 enum mode parse_mode(const char *name);
 
-/* The script for `messages` messages of `size` octets each (at least 1024) in one session. */
-struct script build_script(enum mode mode, uint64_t size, uint64_t messages);
+/* The script for `messages` messages of `size` octets each (at least 1024) in one session, after STARTTLS if it is asked
+ * for. */
+struct script build_script(enum mode mode, uint64_t size, uint64_t messages, bool starttls);
 
 /* How many octets a flight has. */
 uint64_t flight_length(const struct flight *flight);

@@ -1,8 +1,11 @@
 """What the documentation says is held against the code: tables, replies, log fields, settings, commands, links."""
 
 import ast
+import os
 import re
 import shlex
+import stat
+import subprocess
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,39 +112,43 @@ def test_every_rule_that_the_code_cites_has_its_place() -> None:
 
 
 COMPLETE = re.compile(rb"([2-5]\d\d [245]\.\d+\.\d+) (.+)\r\n")
-BEGINNING = re.compile(rb"([2-5]\d\d [245]\.\d+\.\d+) ?")
+BEGINNING = re.compile(rb"([2-5]\d\d [245]\.\d+\.\d+) ?(.*)")
 
 
-def replies_in_code() -> tuple[set[tuple[str, str]], set[str], set[str]]:
-    """Replies of our own: those that stand in one piece, the codes of the others, and the words of the others."""
-    complete, codes, words = set(), set(), set()
+def replies_in_code() -> tuple[set[tuple[str, str]], set[tuple[str, str]], set[str]]:
+    """Replies of our own: those that stand in one piece, the beginnings of the others, and the words of the others."""
+    complete, begun, words = set(), set(), set()
     for tree in trees("session", "net"):
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "text":
-                code, text = (ast.literal_eval(argument) for argument in node.args)
-                complete.add((code.decode(), f"*name* {text.decode()}"))
+                code, text = node.args
+                if isinstance(code, ast.Constant) and isinstance(text, ast.Constant):
+                    complete.add((code.value.decode(), f"*name* {text.value.decode()}"))
             elif isinstance(node, ast.Constant) and isinstance(node.value, bytes):
                 if match := COMPLETE.fullmatch(node.value):
                     complete.add((match[1].decode(), match[2].decode().replace("%d", "*n*")))
                 elif match := BEGINNING.fullmatch(node.value):
-                    codes.add(match[1].decode())
+                    begun.add((match[1].decode(), match[2].decode()))
                 elif re.fullmatch(rb",? [A-Za-z ]{9,}\r\n", node.value):
                     words.add(node.value.decode().strip(", \r\n"))
-    return complete, codes, words
+    return complete, begun, words
 
 
 def test_the_list_of_our_own_replies_is_complete_and_true() -> None:
-    complete, codes, words = replies_in_code()
+    complete, begun, words = replies_in_code()
     listed = {(row[0], row[1].replace("&lt;", "<").replace("&gt;", ">")) for row in replies_listed()}
     assert complete <= listed
     in_pieces = listed - complete
-    assert {code for code, _ in in_pieces} <= codes | {"220", "250"}
+    assert {code for code, _ in in_pieces} <= {code for code, _ in begun} | {"220", "250"}
+    for code, beginning in begun:
+        assert any(code == other and text.startswith(beginning) for other, text in listed), (code, beginning)
     for word in words:
         assert any(word in text for _, text in in_pieces), word
-    sources = "".join(ast.unparse(tree) for tree in trees("net")).lower()
+    sources = "".join(ast.unparse(tree) for tree in trees("session", "net")).lower()
     for code, text in in_pieces:
         if " " in code:
-            assert text.removeprefix("*name* ").partition(",")[0].lower() in sources
+            words = re.split(r",|\*", text.removeprefix("*name* "))[0]
+            assert words.lower() in sources
 
 
 def replies_listed() -> list[list[str]]:
@@ -157,6 +164,7 @@ def events_in_code() -> dict[str, set[str] | None]:
     """Every event and its fields; None where they are not written out at the call."""
     events: dict[str, set[str] | None] = {}
     for tree in trees("ops", "."):
+        given = dict(dictionaries_given(tree))
         for node in ast.walk(tree):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
                 continue
@@ -166,9 +174,32 @@ def events_in_code() -> dict[str, set[str] | None]:
             name, fields = arguments
             if isinstance(name, ast.Constant):
                 known = isinstance(fields, ast.Dict)
-                keys = {ast.literal_eval(key) for key in fields.keys if key} if isinstance(fields, ast.Dict) else set()
+                keys = keys_of(fields, given) if isinstance(fields, ast.Dict) else set()
                 events[name.value] = events.get(name.value, set()) | keys if known else None
     return events
+
+
+def dictionaries_given(tree: ast.AST) -> Iterator[tuple[str, set[str]]]:
+    """The functions that return a dictionary, and its keys."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            for statement in node.body:
+                if isinstance(statement, ast.Return) and isinstance(statement.value, ast.Dict):
+                    yield node.name, keys_of(statement.value, {})
+
+
+def keys_of(dictionary: ast.Dict, given: dict[str, set[str]]) -> set[str]:
+    """The keys that are written out, and those of functions whose dictionaries are put in with ``**``."""
+    keys = set()
+    for key, value in zip(dictionary.keys, dictionary.values, strict=True):
+        if key is not None:
+            keys.add(ast.literal_eval(key))
+        else:
+            called = {
+                node.func.id for node in ast.walk(value) if isinstance(node, ast.Call) and hasattr(node.func, "id")
+            }
+            keys |= set().union(*(given[name] for name in called))
+    return keys
 
 
 def test_every_event_and_field_of_the_log_is_explained() -> None:
@@ -241,6 +272,11 @@ def test_every_configuration_that_is_shown_has_no_mistake(page: Path) -> None:
             parse(page.name, content)
 
 
+@pytest.mark.parametrize("sample", sorted((PROJECT / "etc").glob("*.yaml")), ids=lambda sample: sample.name)
+def test_every_sample_has_no_mistake(sample: Path) -> None:
+    parse(sample.name, sample.read_text(encoding="utf-8"))
+
+
 # --- commands and links ------------------------------------------------------------------------------------------
 
 
@@ -255,6 +291,25 @@ def test_every_command_exists(page: Path) -> None:
             assert words[1] in targets, command
         elif words and (command in lines or "-c" in words):
             cli._parser(words[1:]).parse_args(words[1:])
+
+
+def test_the_deploy_hook_puts_a_renewed_pair_where_the_service_may_read_it(tmp_path: Path) -> None:
+    chapter = section(text_of("docs/operations.md"), "TLS and certificates")
+    (hook,) = [content for language, content in BLOCK.findall(chapter) if content.startswith("#!/bin/sh\n")]
+    renewed, to = tmp_path / "live", tmp_path / "etc/tls"
+    renewed.mkdir()
+    hook = hook.replace("/etc/smtpproxy/tls", str(to)).replace("smtpproxy-tls", str(os.getgid()))
+    for contents in ("old", "new"):
+        for name in ("fullchain", "privkey"):
+            (renewed / f"{name}.pem").write_text(f"{contents} {name}", encoding="ascii")
+        environment = {"PATH": os.environ["PATH"], "RENEWED_LINEAGE": str(renewed)}
+        subprocess.run(["sh", "-c", hook], env=environment, check=True)
+        assert {file.name: file.read_text(encoding="ascii") for file in to.iterdir()} == {
+            "fullchain.pem": f"{contents} fullchain",
+            "privkey.pem": f"{contents} privkey",
+        }
+    assert {stat.S_IMODE(file.stat().st_mode) for file in to.iterdir()} == {0o640}
+    assert stat.S_IMODE(to.stat().st_mode) == 0o750
 
 
 def test_the_readme_says_how_to_begin() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.errors import BenchError, blaming
 from harness.lab import Lab
-from harness.peers import Peer, RunningPeer
+from harness.peer import Peer, RunningPeer
 
 Offer = tuple[str, ...]  # the options of a sink
 MODERN: Offer = ("--pipelining", "--chunking")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import select
@@ -14,6 +15,7 @@ from pathlib import Path
 from signal import SIGUSR1
 from typing import Any, Self
 
+from harness import tools
 from harness.errors import BenchError
 from harness.process import Process, raise_descriptor_limit
 
@@ -78,12 +80,17 @@ class Lab:
         self._stack.callback(process.stop)
         return process
 
+    @functools.cached_property
+    def certificate(self) -> tools.Certificate:
+        """The certificate of all proxies here."""
+        return tools.make_certificate(self.new_folder("certificate"))
+
     def sink(self, *options: str) -> Sink:
         """Start a sink with these options."""
         arguments = [str(self._programs["sink"]), *options, HOST, "0"]
         return Sink(self.start("sink", arguments, core=self.cores.others, pipes=True))
 
-    def load(self, port: int, mode: str, *, wait: float = 60, **options: int) -> dict[str, Any]:
+    def load(self, port: int, mode: str, *, wait: float = 60, **options: int | str) -> dict[str, Any]:
         """Run the load generator to its end and give its report. Raises BenchError upon any wrong reply."""
         process = self.start_load(port, mode, timeout=int(wait), **options)
         try:
@@ -95,7 +102,7 @@ class Lab:
         finally:
             process.stop()
 
-    def start_load(self, port: int, mode: str, **options: int) -> Process:
+    def start_load(self, port: int, mode: str, **options: int | str) -> Process:
         """Start the load generator: options are those of load.c, with underscores for hyphens."""
         arguments = [str(self._programs["load"]), "--mode", mode]
         for name, value in options.items():
@@ -145,12 +152,13 @@ def wait_for_greeting(process: Process, port: int) -> None:
 
 
 def greets(port: int) -> bool:
-    """Tell whether an SMTP server answers on a port."""
+    """Tell whether an SMTP server answers on a port. What it makes of the QUIT does not matter: stunnel knows none."""
     try:
         with socket.create_connection((HOST, port), timeout=2) as client, client.makefile("rb") as replies:
             greeting: bytes = replies.readline()
-            client.sendall(b"QUIT\r\n")
-            replies.read()
+            with contextlib.suppress(OSError):
+                client.sendall(b"QUIT\r\n")
+                replies.read()
             return greeting.startswith(b"220")
     except OSError:
         return False

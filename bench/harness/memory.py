@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from harness.cpu import MODERN, check_arrival
 from harness.errors import BenchError, blaming
 from harness.lab import Lab, read_json
-from harness.peers import Peer, RunningPeer
+from harness.peer import Peer, RunningPeer
 
 WARM_UP_MESSAGES = 64
 DESCRIPTORS_PER_CONNECTION = 2
@@ -44,7 +44,7 @@ def measure_idle(lab: Lab, peers: list[Peer], connections: int) -> MemoryResult:
         print(f"only {allowed} idle connections: the limit of open descriptors is {lab.descriptors}")
     result = MemoryResult(min(connections, allowed))
     for peer in peers:
-        with blaming(peer.label):
+        with blaming(peer.title):
             result.per_connection[peer.key] = idle_cost(lab, peer, result.connections)
     return result
 
@@ -53,9 +53,9 @@ def idle_cost(lab: Lab, peer: Peer, connections: int) -> float:
     """Octets of resident memory that each idle connection (greeting and EHLO done) adds."""
     sink = lab.sink(*MODERN)
     running = peer.start(lab, sink.port)
-    lab.load(running.port, "pipelined", messages=WARM_UP_MESSAGES, parallel=16)
+    lab.load(running.port, "pipelined", messages=WARM_UP_MESSAGES, parallel=16, tls=running.tls)
     before = settled_memory(running)
-    holder = lab.start_load(running.port, "idle", messages=connections, timeout=HOLD_SECONDS)
+    holder = lab.start_load(running.port, "idle", messages=connections, timeout=HOLD_SECONDS, tls=running.tls)
     held = read_json(holder, HOLD_SECONDS)["held"]
     after = settled_memory(running)
     holder.input.close()

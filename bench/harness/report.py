@@ -11,7 +11,8 @@ from statistics import median
 from harness import tools
 from harness.cpu import CpuResult
 from harness.memory import MemoryResult, SlowResult
-from harness.peers import ALL_MODES, PEERS, POLITE_MODES
+from harness.peer import ALL_MODES, POLITE_MODES
+from harness.peers import PEERS
 from harness.stream import COURSES, StreamResult
 
 MODE_TITLES = {"lockstep": "lock-step", "pipelined": "pipelined", "early": "early", "bdat": "one-burst BDAT"}
@@ -53,6 +54,8 @@ def machine() -> dict[str, str]:
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
         "HAProxy": tools.version("haproxy", "-v"),
         "nginx": tools.version("nginx", "-v"),
+        "stunnel": tools.version("stunnel4", "-version", having="stunnel "),
+        "OpenSSL": f"{tools.version('openssl', 'version')}; that of smtpproxy: {tools.own_libssl()}",
     }
 
 
@@ -146,7 +149,7 @@ def show_memory(result: MemoryResult) -> None:
     for key, octets in result.per_connection.items():
         aims = key in ("eager", "lazy")
         target = ["≤ 3 KiB", verdict(octets <= IDLE_TARGET)] if aims else ["", ""]
-        rows.append([PEERS[key].label, f"{octets / 1024:.2f}", *target])
+        rows.append([PEERS[key].title, f"{octets / 1024:.2f}", *target])
     title = f"Memory of {result.connections} idle connections"
     section(title, markdown(["KiB per connection", "", "target", "reached"], rows))
 
@@ -173,7 +176,7 @@ def show_syscalls(counts: dict[tuple[str, str], dict[str, float]]) -> None:
         names = sorted({name for table in tables for name in table}, key=lambda name: -weight(tables, name))
         rows = [["all", *(f"{sum(table.values()):.2f}" for table in tables)]]
         rows += [[name, *(f"{table.get(name, 0):.2f}" for table in tables)] for name in names[:TOP_CALLS]]
-        parts.append(markdown([PEERS[key].label, *(MODE_TITLES[mode] for mode in modes)], rows))
+        parts.append(markdown([PEERS[key].title, *(MODE_TITLES[mode] for mode in modes)], rows))
     section("System calls per session", *parts)
 
 

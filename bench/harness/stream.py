@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from harness.cpu import LEGACY, MODERN, SETTLE_SECONDS, Offer, check_arrival
 from harness.errors import blaming
 from harness.lab import Lab, Sink
-from harness.peers import Peer, RunningPeer
+from harness.peer import Peer, RunningPeer
 
 WARM_UP_SIZE = 16 << 20
 Key = tuple[str, str]  # column, peer

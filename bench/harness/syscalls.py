@@ -11,7 +11,7 @@ from harness import tools
 from harness.cpu import MODERN, SETTLE_SECONDS
 from harness.errors import BenchError, UnavailableError, blaming
 from harness.lab import Lab
-from harness.peers import Peer, RunningPeer
+from harness.peer import Peer, RunningPeer
 from harness.process import Process
 
 SESSIONS = 400
@@ -29,8 +29,8 @@ def measure(lab: Lab, peers: list[Peer]) -> dict[tuple[str, str], Counts]:
     for peer in peers:
         running = peer.start(lab, sink.port)
         for mode in peer.modes:
-            lab.load(running.port, mode, messages=PARALLEL * 2, parallel=PARALLEL)
-            with blaming(peer.label):
+            lab.load(running.port, mode, messages=PARALLEL * 2, parallel=PARALLEL, tls=running.tls)
+            with blaming(peer.title):
                 counts[peer.key, mode] = count(lab, running, mode)
         running.process.stop()
     return counts
@@ -40,7 +40,7 @@ def count(lab: Lab, running: RunningPeer, mode: str) -> Counts:
     """Trace a peer while it serves SESSIONS sessions."""
     table = lab.new_folder("strace") / "table"
     tracer = attach(lab, running.process, table)
-    lab.load(running.port, mode, messages=SESSIONS, parallel=PARALLEL)
+    lab.load(running.port, mode, messages=SESSIONS, parallel=PARALLEL, tls=running.tls)
     time.sleep(SETTLE_SECONDS)
     tracer.send(SIGINT)
     tracer.wait(ATTACH_SECONDS)

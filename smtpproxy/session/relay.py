@@ -47,7 +47,9 @@ class Relay(RelayCore):
         self.now = now
         greeting = Slot(GREETING)
         self.pipeline.slots.append(greeting)
-        if self.backend is not None:
+        if self.draining:
+            ending.fail(self, self.going_down(), "shutdown")
+        elif self.backend is not None:
             greet_again(self, self.backend, greeting)
         elif self.policy.eager or self.learned is None:
             self.open_backend(greeting)

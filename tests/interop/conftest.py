@@ -6,10 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from .doors import DOORS, settings_of_doors
 from .exim import Exim
 from .exim_server import EximServer, exim_server
 from .lab import open_folder
@@ -64,6 +66,28 @@ def serve() -> Iterator[Serve]:
 def postfix_plain() -> Iterator[Postfix]:
     """A Postfix with everything that it offers, PIPELINING and CHUNKING included."""
     with postfix() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def lasting_pki(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, project: Path) -> Any:
+    """What makes certificates, as `pki` does, but for the whole run."""
+    shared: Any = request.config.pluginmanager.get_plugin(str(project / "tests/conftest.py"))
+    return shared.Pki(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture(scope="session")
+def server_pair(lasting_pki: Any) -> Any:
+    """A certificate for all names that servers go by here, and its key."""
+    return lasting_pki.pair(["mx.lab.test", "proxy.lab.test", "localhost", "127.0.0.1"])
+
+
+@pytest.fixture(scope="session")
+def postfix_doors(lasting_pki: Any, server_pair: Any) -> Iterator[Postfix]:
+    """A Postfix that trusts the client 127.0.0.66 alone, and has a port for each way to be told of clients, and of
+    TLS.
+    """
+    with postfix(settings_of_doors(lasting_pki.root, server_pair), DOORS) as server:
         yield server
 
 

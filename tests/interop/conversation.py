@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -21,11 +22,18 @@ class Reply:
 class Conversation:
     """One connection to a port of 127.0.0.1."""
 
-    def __init__(self, port: int, *, patience: float = 15.0) -> None:
-        """Connect; no call waits longer than `patience` seconds for the server."""
-        self.socket = socket.create_connection(("127.0.0.1", port), patience)
+    def __init__(self, port: int, *, source: str = "", patience: float = 15.0) -> None:
+        """Connect, from the address `source` if there is one; no call waits longer than `patience` seconds for the
+        server.
+        """
+        self.socket = socket.create_connection(("127.0.0.1", port), patience, (source, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
+
+    def start_tls(self, context: ssl.SSLContext, name: str) -> None:
+        """Go on inside TLS with the server of that name."""
+        assert self.buffer == b""
+        self.socket = context.wrap_socket(self.socket, server_hostname=name)
 
     def send(self, *lines: bytes) -> None:
         """Send the lines, each with CR LF, in one write."""
@@ -72,9 +80,9 @@ class Conversation:
 
 
 @contextlib.contextmanager
-def conversation(port: int) -> Iterator[Conversation]:
+def conversation(port: int, *, source: str = "") -> Iterator[Conversation]:
     """A connection, closed at the end."""
-    client = Conversation(port)
+    client = Conversation(port, source=source)
     try:
         yield client
     finally:

@@ -5,11 +5,13 @@ Its own spool, so that what it has learned about servers (spool/db/misc) is forg
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from .lab import missing, need_root, need_user, unpacked
 from .messages import Sample
@@ -20,13 +22,13 @@ exim_user = Debian-exim
 exim_group = Debian-exim
 spool_directory = {folder}/spool
 log_file_path = {folder}/log/%slog
-primary_hostname = client.lab.test
+primary_hostname = {name}
 qualify_domain = lab.test
 keep_environment =
 host_lookup =
 rfc1413_hosts =
 smtp_accept_queue_per_connection = 0
-log_selector = +pipelining +millisec +smtp_confirmation
+log_selector = +pipelining +millisec +smtp_confirmation +tls_resumption
 message_size_limit = 100M
 local_from_check = false
 disable_ipv6
@@ -51,8 +53,8 @@ to_proxy:
   hosts_pipe_connect = *
   hosts_try_chunking = {chunking}
   hosts_try_fastopen =
-  hosts_avoid_tls = *
   hosts_try_dane =
+{tls}
   hosts_try_prdr =
   command_timeout = 20s
   data_timeout = 20s
@@ -61,6 +63,19 @@ to_proxy:
 begin retry
 * * F,1h,1s
 """
+
+_serial = itertools.count(1)
+_NO_TLS = "  hosts_avoid_tls = *"
+_STARTTLS = """\
+  hosts_require_tls = *
+  tls_verify_certificates = {anchor}
+  tls_verify_hosts = *
+  tls_resumption_hosts = *
+  tls_sni = mx.lab.test"""
+# The port is that of a server which speaks TLS from the first octet on.
+_IMPLICIT = "  protocol = smtps\n" + _STARTTLS
+Tls = Literal["", "starttls", "implicit"]
+TLS = {"": _NO_TLS, "starttls": _STARTTLS, "implicit": _IMPLICIT}
 
 
 @dataclass(frozen=True)
@@ -94,17 +109,32 @@ class Delivery:
 class Exim:
     """An Exim that sends everything to one port of 127.0.0.1."""
 
-    def __init__(self, folder: Path, port: int, *, chunking: bool = True) -> None:
-        """`folder` must be open to other users; `chunking` turns on hosts_try_chunking: BDAT where offered."""
+    def __init__(
+        self, folder: Path, port: int, *, chunking: bool = True, tls: Tls = "", anchor: Path | None = None
+    ) -> None:
+        """`folder` must be open to other users; `chunking` turns on hosts_try_chunking: BDAT where offered.
+
+        With `tls` every server must have a certificate of the authority `anchor`.
+        """
         need_root("run Exim with a configuration of its own")
         need_user("Debian-exim")
         self.program = unpacked("exim/usr/sbin/exim4")
         self.folder = folder
+        self.name = f"exim{next(_serial)}.lab.test"
         for name in ("spool", "log"):
             (folder / name).mkdir()
             shutil.chown(folder / name, "Debian-exim", "Debian-exim")
         self.configuration = folder / "exim.conf"
-        text = CONFIGURATION.format(program=self.program, folder=folder, port=port, chunking="*" if chunking else "")
+        if anchor is not None:
+            shutil.copy(anchor, folder / "anchor.pem")  # where Exim's user can read it
+        text = CONFIGURATION.format(
+            program=self.program,
+            folder=folder,
+            name=self.name,
+            port=port,
+            chunking="*" if chunking else "",
+            tls=TLS[tls].format(anchor=folder / "anchor.pem"),
+        )
         self.configuration.write_text(text, encoding="ascii")
         version = self._run("-bV").stdout
         if b"PIPECONNECT" not in version:

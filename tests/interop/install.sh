@@ -3,9 +3,10 @@
 #
 #   tests/interop/install.sh [--check]
 #
-# Postfix, swaks, netcat and curl come from Debian's packages in the ordinary way.  Debian lets only one mail server be
-# installed, so Exim and OpenSMTPD are only unpacked (dpkg -x), into $SMTPPROXY_LAB (default /var/tmp/smtpproxy-lab);
-# the libraries that they need are installed.  No mail server is started, and an installed one is never removed.
+# Postfix, the clients, HAProxy, nginx and what routes packets come from Debian's packages in the ordinary way.  Debian
+# lets only one mail server be installed, so Exim and OpenSMTPD are only unpacked (dpkg -x), into $SMTPPROXY_LAB (default
+# /var/tmp/smtpproxy-lab); the libraries that they need are installed.  No server is started, and an installed one is
+# never removed.
 #
 # May be run again at any time; when all is there it returns at once.  --check only tells what is missing.
 # Exit status: 0 all is there, 1 something cannot be installed (the last line says what and why).
@@ -14,6 +15,11 @@ set -euo pipefail
 lab=${SMTPPROXY_LAB:-/var/tmp/smtpproxy-lab}
 policy=/usr/sbin/policy-rc.d
 our_policy=no
+plain=(
+    swaks libnet-ssleay-perl netcat-openbsd curl openssl # clients
+    haproxy nginx libnginx-mod-mail                      # what stands in front of us
+    iproute2 procps nftables iptables                    # networks of their own
+)
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 
 say()  { printf 'interop: %s\n' "$*" >&2; }
@@ -27,7 +33,7 @@ opensmtpd_works() { [ -x "$lab/opensmtpd/usr/sbin/smtpd" ] && ! ldd "$lab/opensm
 
 missing() {
     local package
-    for package in postfix swaks netcat-openbsd curl; do
+    for package in postfix "${plain[@]}"; do
         installed "$package" || echo "$package"
     done
     exim_works && getent passwd Debian-exim >/dev/null || echo exim
@@ -134,11 +140,11 @@ mkdir -p "$lab"
 chmod 755 "$lab"
 forbid_services
 
-for package in swaks netcat-openbsd curl; do
-    installed "$package" || plain="${plain:-} $package"
+absent=()
+for package in "${plain[@]}"; do
+    installed "$package" || absent+=("$package")
 done
-# shellcheck disable=SC2086  # a list of words
-apt_install ${plain:-}
+apt_install ${absent+"${absent[@]}"}
 install_postfix
 exim_works && getent passwd Debian-exim >/dev/null || install_exim
 opensmtpd_works || install_opensmtpd

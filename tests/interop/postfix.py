@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .lab import Process, files_below, free_port, need_root, need_user, open_folder, program, wait_for
-from .messages import Maildir, Stored
+from .messages import Maildir, Sample, Stored
 
 # No limits that would make a volume test measure Postfix, and nothing that reaches out (no DNS, no bounces
 # that linger). Recipients refused@ and later@ are refused for good and for now.
@@ -63,7 +64,7 @@ virtual_destination_concurrency_limit = 8
 """
 
 MASTER_CF = """\
-127.0.0.1:{port} inet n - n - 100 smtpd
+{doors}
 pickup    unix  n - n 60 1 pickup
 cleanup   unix  n - n - 0 cleanup
 qmgr      unix  n - n 300 1 qmgr
@@ -71,6 +72,7 @@ rewrite   unix  - - n - - trivial-rewrite
 bounce    unix  - - n - 0 bounce
 defer     unix  - - n - 0 bounce
 trace     unix  - - n - 0 bounce
+tlsmgr    unix  - - n 1000? 1 tlsmgr
 verify    unix  - - n - 1 verify
 flush     unix  n - n 1000? 0 flush
 proxymap  unix  - - n - - proxymap
@@ -97,18 +99,26 @@ def master_program() -> Path:
     return Path(shown.stdout.strip()) / "master"
 
 
+Settings = dict[str, str]
+
+
 @dataclass
 class Postfix:
-    """One private instance; `start` and `stop` as often as a test wants, always on the same port."""
+    """One private instance; `start` and `stop` as often as a test wants, always on the same ports.
+
+    `doors` are more ports, by name, each with settings of its own.
+    """
 
     folder: Path
-    settings: dict[str, str] = field(default_factory=dict)
+    settings: Settings = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     process: Process | None = None
+    doors: dict[str, Settings] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """The Maildir that it delivers to."""
         self.box = Maildir(self.folder / "box")
+        self.ports = {name: free_port() for name in self.doors}
 
     def start(self) -> None:
         """Write the configuration and start; returns when the port is listened on."""
@@ -116,7 +126,7 @@ class Postfix:
         for name in ("etc", "queue", "data", "box"):
             (self.folder / name).mkdir(exist_ok=True)
         main = MAIN_CF.format(folder=self.folder, extra=extra)
-        for name, text in (("main.cf", main), ("master.cf", MASTER_CF.format(port=self.port))):
+        for name, text in (("main.cf", main), ("master.cf", MASTER_CF.format(doors=self._doors()))):
             file = self.folder / "etc" / name
             file.write_text(text, encoding="ascii")
             # A file that has just been changed may change again: each of Postfix's programs would wait for
@@ -130,7 +140,16 @@ class Postfix:
         # us and it.
         command = [str(master_program()), "-c", str(self.folder / "etc"), "-d"]
         self.process = Process(command, self.folder / "start.log")
-        self.process.wait_listening(self.port)
+        for port in (self.port, *self.ports.values()):
+            self.process.wait_listening(port)
+
+    def _doors(self) -> str:
+        """The lines of master.cf for the ports."""
+        lines = [f"127.0.0.1:{self.port} inet n - n - 100 smtpd"]
+        for name, settings in self.doors.items():
+            lines.append(f"127.0.0.1:{self.ports[name]} inet n - n - 100 smtpd")
+            lines += [f"  -o {{ {setting} = {value} }}" for setting, value in settings.items()]
+        return "\n".join(lines)
 
     def _make_queue(self) -> None:
         """Let Postfix make the folders of its queue."""
@@ -156,6 +175,18 @@ class Postfix:
         path = self.folder / "mail.log"
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
+    def arrival(self, message: Sample) -> str:
+        """What its log says of the client that a message came from: `client=` of the queue file, and what follows."""
+
+        def look() -> str:
+            log = self.log()
+            queue_ids = set(re.findall(rf": (\w+): message-id=<{message.token}@", log))
+            assert len(queue_ids) <= 1, f"{message.token} came more than once"
+            found = [re.search(rf": {queue_id}: client=(.*)", log) for queue_id in queue_ids]
+            return found[0][1] if found and found[0] else ""
+
+        return wait_for(look, f"{message.token} in Postfix's log")
+
     def queued(self) -> list[Path]:
         """The queue files of messages not yet delivered, and of sessions in the middle of one."""
         return files_below(self.folder / "queue", "maildrop", "incoming", "active", "deferred")
@@ -167,13 +198,13 @@ class Postfix:
 
 
 @contextlib.contextmanager
-def postfix(settings: dict[str, str] | None = None) -> Iterator[Postfix]:
-    """A started Postfix with additional main.cf settings; stopped and removed at the end."""
+def postfix(settings: Settings | None = None, doors: dict[str, Settings] | None = None) -> Iterator[Postfix]:
+    """A started Postfix with additional main.cf settings, and more ports; stopped and removed at the end."""
     need_root("start a private Postfix")
     need_user("postfix")
     program("postfix")
     with open_folder("postfix") as folder:
-        server = Postfix(folder, settings or {})
+        server = Postfix(folder, settings or {}, doors=doors or {})
         try:
             server.start()
             yield server

@@ -13,11 +13,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import yaml
-
 from .lab import Process, free_port, open_folder
 
 Settings = dict[str, Any]
+
+LOG = {"format": "json", "to": "stderr", "level": "info"}
+
+
+def usual_listener(name: str, port: int, backend: str, changes: Settings) -> Settings:
+    """The settings of a listener on a port of 127.0.0.1; those of `changes` replace others, None leaves one out."""
+    usual: Settings = {
+        "name": name,
+        "mode": "inbound",
+        "listen": [f"127.0.0.1:{port}"],
+        "backend": backend,
+        "recipient_domains": ["lab.test"],
+        "hostname": "proxy.lab.test",
+        "early_pipelining": {"advertise_to": ["all"]},
+        "limits": {"sessions_per_client": 500},
+    }
+    return {key: value for key, value in (usual | changes).items() if value is not None}
+
+
+def usual_backend(ports: list[int], changes: Settings) -> Settings:
+    """The settings of a backend: servers on these ports of 127.0.0.1, in order of preference."""
+    return {"servers": [f"127.0.0.1:{port}" for port in ports], **changes}
 
 
 @dataclass
@@ -31,32 +51,24 @@ class Proxy:
     listener_settings: Settings = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     process: Process | None = None
+    arguments: tuple[str, ...] = ()
 
     def configuration(self) -> Settings:
         """What the YAML file says; the settings of a test replace those of the same name."""
-        listener: Settings = {
-            "name": "mx",
-            "mode": "inbound",
-            "listen": [f"127.0.0.1:{self.port}"],
-            "backend": "legacy",
-            "recipient_domains": ["lab.test"],
-            "hostname": "proxy.lab.test",
-            "early_pipelining": {"advertise_to": ["all"]},
-            "limits": {"sessions_per_client": 500},
-        }
-        backend: Settings = {"servers": [f"127.0.0.1:{port}" for port in self.backends]}
         return {
-            "listeners": [listener | self.listener_settings],
-            "backends": {"legacy": backend | self.backend_settings},
-            "log": {"format": "json", "to": "stderr", "level": "info"},
+            "listeners": [usual_listener("mx", self.port, "legacy", self.listener_settings)],
+            "backends": {"legacy": usual_backend(self.backends, self.backend_settings)},
+            "log": LOG,
         }
 
     def start(self) -> None:
         """Write the file and start; returns when the port is listened on."""
         file = self.folder / "smtpproxy.yaml"
-        file.write_text(yaml.safe_dump(self.configuration(), sort_keys=False), encoding="ascii")
+        # JSON is YAML too, and never has aliases, which smtpproxy does not take.
+        file.write_text(json.dumps(self.configuration(), indent=1), encoding="ascii")
         self.process = Process(
-            [sys.executable, "-m", "smtpproxy", "run", "-c", str(file)], self.folder / "smtpproxy.log"
+            [sys.executable, "-m", "smtpproxy", "run", "-c", str(file), *self.arguments],
+            self.folder / "smtpproxy.log",
         )
         self.process.wait_listening(self.port)
 
@@ -103,25 +115,37 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def proxy(*backends: int, backend: Settings | None = None, listener: Settings | None = None) -> Iterator[Proxy]:
+def proxy(
+    *backends: int,
+    backend: Settings | None = None,
+    listener: Settings | None = None,
+    arguments: tuple[str, ...] = (),
+) -> Iterator[Proxy]:
     """A started smtpproxy in front of servers on these ports of 127.0.0.1, in order of preference.
 
-    `backend` and `listener` add to (or replace) keys of the configuration.  Stopped at the end, which is
-    part of the test.
+    `backend` and `listener` add to (or replace) keys of the configuration, `arguments` to the command line.
+    Stopped at the end, which is part of the test.
     """
     with open_folder("proxy") as folder:
-        instance = Proxy(folder, list(backends), backend or {}, listener or {})
-        Proxy.running.append(instance)
-        try:
-            instance.start()
+        instance = Proxy(folder, list(backends), backend or {}, listener or {}, arguments=arguments)
+        with running(instance):
             yield instance
-        except BaseException:
-            # The reason is known: its exit status must not hide it.  What it has logged may explain it.
-            if instance.process is not None:
-                instance.process.stop()
-            sys.stderr.write(instance.log()[-6000:])
-            raise
-        else:
-            instance.stop()
-        finally:
-            Proxy.running.remove(instance)
+
+
+@contextlib.contextmanager
+def running(instance: Proxy) -> Iterator[None]:
+    """Start an smtpproxy, and stop it at the end, which is part of the test."""
+    Proxy.running.append(instance)
+    try:
+        instance.start()
+        yield
+    except BaseException:
+        # The reason is known: its exit status must not hide it.  What it has logged may explain it.
+        if instance.process is not None:
+            instance.process.stop()
+        sys.stderr.write(instance.log()[-6000:])
+        raise
+    else:
+        instance.stop()
+    finally:
+        Proxy.running.remove(instance)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import smtplib
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,31 +13,12 @@ from .conftest import Backend, Serve
 from .conversation import codes, conversation, dot_stuffed
 from .exim_server import PASSWORD, USER, EximServer
 from .lab import program, wait_for
-from .messages import Sample, assert_intact, sample
+from .messages import assert_intact, sample
 from .postfix import Postfix, postfix
+from .programs import run, swaks
 from .relay import RecordingRelay
 
 pytestmark = pytest.mark.interop
-
-
-def run(*command: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run a client to its end."""
-    return subprocess.run(command, input=data, capture_output=True, check=False, timeout=60)
-
-
-def swaks(port: int, message: Sample, *options: str) -> subprocess.CompletedProcess[bytes]:
-    """Send a message with swaks; it takes the final dot on its standard input for the end."""
-    command = [
-        str(program("swaks")),
-        "--server",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--helo",
-        "client.lab.test",
-    ]
-    command += ["--from", "sender@lab.test", "--to", "recipient@lab.test", "--data", "-", *options]
-    return run(*command, data=message.text + b".\n")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +66,7 @@ def test_swaks_authenticates_at_the_backend(exim_backend: EximServer, serve: Ser
     is logged.
     """
     message = sample()
-    front = serve(exim_backend.port)
+    front = serve(exim_backend.port, listener={"auth": "always"})
     options = ["--to", "somebody@foreign.test"]
     refused = swaks(front.port, message, *options)
     assert b"<** 550 5.7.1" in refused.stdout

@@ -50,7 +50,9 @@ def test_kept_sessions_are_lent_again(postfix_plain: Postfix, serve: Serve) -> N
 
 def test_a_session_that_saw_auth_is_not_lent_again(exim_backend: EximServer, serve: Serve) -> None:
     """Or the next client could relay as the last one's user."""
-    front = serve(exim_backend.port, backend=CONNECT_MODES["reuse"], listener={"recipient_domains": "any"})
+    front = serve(
+        exim_backend.port, backend=CONNECT_MODES["reuse"], listener={"recipient_domains": "any", "auth": "always"}
+    )
     message = sample()
     with smtplib.SMTP("127.0.0.1", front.port, "client.lab.test", timeout=30) as client:
         client.login(USER, PASSWORD)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import traceback
 from typing import Any
 
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
@@ -17,10 +18,15 @@ from smtpproxy.net.parting import part
 from smtpproxy.net.pool import Pool
 from smtpproxy.net.servers import Server, Servers
 from smtpproxy.net.sweep import Sweep
+from smtpproxy.net.transport import NOBODY as NO_PROTOCOL
+from smtpproxy.net.transport import OwnTransport
 
 from .fakes import FakeReactor
 
 CLIENT = "192.0.2.9"
+CLIENT_PORT = 40025
+OWN = "192.0.2.1"
+OWN6 = "2001:db8::25"
 EHLO_REPLY = b"250-mx.example.org\r\n250-PIPELINING\r\n250 8BITMIME\r\n"
 AGES = 100_000.0
 """A time-out that is not what the test is about."""
@@ -46,8 +52,10 @@ def backend(**changes: Any) -> Backend:
 class FakeTransport:
     """A transport of Twisted's kind that keeps what is written, and can be full."""
 
-    def __init__(self, reactor: FakeReactor) -> None:
+    def __init__(self, reactor: FakeReactor, address: str = CLIENT) -> None:
+        """``address``: the peer's; empty for a Unix socket."""
         self.reactor = reactor
+        self._address = address
         self.protocol: Any = None
         self.written = b""
         self.writes = 0
@@ -105,6 +113,45 @@ class FakeTransport:
     def setTcpNoDelay(self, enabled: bool) -> None:
         self.no_delay = enabled
 
+    def getPeer(self) -> Any:
+        return _end(self._address, CLIENT_PORT)
+
+    def getHost(self) -> Any:
+        return _end(self._address and (OWN6 if ":" in self._address else OWN), 25)
+
+
+class LeanFake(FakeTransport, OwnTransport):
+    """One that can do what transports of ours can; ``kernel`` has what nobody has read yet."""
+
+    def __init__(self, reactor: FakeReactor, address: str = CLIENT) -> None:
+        super().__init__(reactor, address)
+        self.kernel: list[bytes] = []
+        self.half_open = False
+        """Whether the peer has closed its writing side."""
+
+    def detach(self, *, reset: bool = False) -> None:
+        self.protocol = NO_PROTOCOL
+        self.unregisterProducer()
+        self.ended = self.ended or ("reset" if reset else "closed")
+
+    def read_now(self) -> bytes | None:
+        return self.kernel.pop(0) if self.kernel else None
+
+    def is_quiet(self) -> bool:
+        return not self.kernel and not self.half_open
+
+    def soon(self, call: Any, *arguments: Any) -> None:
+        self.reactor.callLater(0, call, *arguments)
+
+    def is_connected(self) -> bool:
+        return True
+
+
+def _end(address: str, port: int) -> Any:
+    if not address:
+        return UNIXAddress(None)
+    return (IPv6Address if ":" in address else IPv4Address)("TCP", address, port)
+
 
 class FakeJournal:
     """Keeps what it is told."""
@@ -153,15 +200,15 @@ class FakeDialler:
     def __init__(self, reactor: FakeReactor) -> None:
         self._reactor = reactor
         self.legs: list[BackendLeg] = []
+        self.wires: list[FakeTransport] = []
+        """Their transports, below whatever TLS there is."""
         self.down: set[str] = set()
         self.exhausted = False
         """Whether we have no descriptor left ourselves."""
         self.slow = False
         """Whether connections do not come about until the test says so."""
 
-    def dial(
-        self, owner: Any, server: Server, _timeout: float, approach: Approach = PLAINLY
-    ) -> BackendLeg | Unreached:
+    def dial(self, owner: Any, server: Server, _timeout: float, approach: Approach = PLAINLY) -> BackendLeg | Unreached:
         if server.name in self.down:
             return Unreached("Connection refused", by_server=True)
         if self.exhausted:
@@ -174,7 +221,10 @@ class FakeDialler:
 
     def connect(self, leg: BackendLeg) -> None:
         """Let a connection come about; it is closed where nobody wants it any more, as the true one does."""
-        leg.makeConnection(FakeTransport(self._reactor))
+        wire = FakeTransport(self._reactor)
+        wire.protocol = leg
+        self.wires.append(wire)
+        leg.makeConnection(wire)
         if leg.owner is NOBODY:
             part(leg.transport)
 
@@ -182,8 +232,8 @@ class FakeDialler:
 class Client:
     """One client: its transport, and the protocol that it got."""
 
-    def __init__(self, stage: Stage, address: str) -> None:
-        self.transport = FakeTransport(stage.reactor)
+    def __init__(self, stage: Stage, address: str, *, lean: bool = False) -> None:
+        self.transport = (LeanFake if lean else FakeTransport)(stage.reactor, address)
         self.session = self.transport.protocol = session_for(stage.context, address)
         self.session.makeConnection(self.transport)
 
@@ -209,24 +259,38 @@ class Client:
 class Stage:
     """Everything of one listener but its sockets."""
 
-    def __init__(self, *, listener_settings: Any = None, backend_settings: Any = None) -> None:
+    def __init__(
+        self,
+        *,
+        listener_settings: Any = None,
+        backend_settings: Any = None,
+        tls: Any = None,
+        backend_tls: Any = None,
+        names: Any = None,
+    ) -> None:
         self.reactor = FakeReactor()
         self.journal = FakeJournal()
         settings = backend_settings or backend()
         self.servers = Servers(settings.servers, settings.rest, self.reactor.seconds)
         assert self.servers.resolve() == []
         self.dialler = FakeDialler(self.reactor)
-        self.pool = Pool("legacy", settings, self.servers, self.dialler, self.reactor.seconds)
+        self.pool = Pool("legacy", settings, self.servers, self.dialler, self.reactor.seconds, tls=backend_tls)
         self.sweep = Sweep(self.reactor, 8.0)
         self.pool.watch(self.sweep)
         self.context = Context(
-            listener_settings or listener(), self.pool, self.sweep, self.journal, self.reactor.seconds
+            listener_settings or listener(),
+            self.pool,
+            self.sweep,
+            self.journal,
+            self.reactor.seconds,
+            tls=tls,
+            names=names,
         )
         self.sweep.start()
 
-    def client(self, address: str = CLIENT) -> Client:
+    def client(self, address: str = CLIENT, *, lean: bool = False) -> Client:
         """A client that has just connected."""
-        return Client(self, address)
+        return Client(self, address, lean=lean)
 
     def greeted(self, address: str = CLIENT) -> Client:
         """A client that has seen the backend's greeting, and what the backend was sent is forgotten."""

@@ -1,12 +1,15 @@
 """Certificates and keys as files: what is understood, what is refused and with which words."""
 
 import os
+import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -26,6 +29,13 @@ from smtpproxy.net.certificates import (
     read_pair,
     words_of,
 )
+
+ON_SECP112R1 = b"""-----BEGIN PRIVATE KEY-----
+ME4CAQAwEAYHKoZIzj0CAQYFK4EEAAYENzA1AgEBBA7Qn2raeLvCuwuCVsTmZqEg
+Ax4ABKMcXHAva9QUUwnGaosVBqgJmMCOGYBWEsZL4lk=
+-----END PRIVATE KEY-----
+"""
+DAMAGED = "damaged, or of a kind that is not known: no private key in PEM"
 
 
 def read(files: Any) -> Pair:
@@ -178,7 +188,7 @@ def test_a_key_that_is_none(pki: Any) -> None:
     assert why_not(files) == (str(files.key), no_key)
     for content in (whole[:-30], whole.replace(b"\nMI", b"\nXX"), whole[:60] + whole[90:]):
         files.key.write_bytes(content)
-        assert why_not(files) == (str(files.key), "damaged: this is no private key in PEM")
+        assert why_not(files) == (str(files.key), DAMAGED)
 
 
 @pytest.mark.parametrize("form", [PrivateFormat.TraditionalOpenSSL, PrivateFormat.PKCS8])
@@ -221,6 +231,41 @@ def test_a_chain_in_the_wrong_order(pki: Any) -> None:
     assert why_not(files) == (str(files.cert), why)
 
 
+def test_a_certificate_that_cannot_be_understood(pki: Any) -> None:
+    files = pki.pair()
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "odd")])
+    odd = (
+        x509.CertificateBuilder(name, name, files.private.public_key(), 1)
+        .not_valid_before(files.certificate.not_valid_before_utc)
+        .not_valid_after(files.certificate.not_valid_after_utc)
+        .add_extension(x509.UnrecognizedExtension(x509.OID_SUBJECT_ALTERNATIVE_NAME, b"odd"), critical=False)
+        .sign(files.private, hashes.SHA256())
+    )
+    files.cert.write_bytes(odd.public_bytes(Encoding.PEM))
+    path, why = why_not(files)
+    assert path == str(files.cert)
+    assert why.startswith("a certificate in it cannot be understood: ")
+
+
+def test_a_key_on_a_curve_that_is_not_known(pki: Any) -> None:
+    files = pki.pair()
+    files.key.write_bytes(ON_SECP112R1)
+    assert why_not(files) == (str(files.key), DAMAGED)
+
+
+def test_authorities_may_be_in_a_file_twice(pki: Any) -> None:
+    twice = pki.root.path.with_name("twice.pem")
+    twice.write_bytes(pki.root.path.read_bytes() * 2)
+    read_authorities(twice).install(SSL.Context(SSL.TLS_SERVER_METHOD))
+
+
+def test_authorities_that_openssl_does_not_take(pki: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    monkeypatch.setattr(context, "get_cert_store", lambda: None)
+    with pytest.raises(TlsError, match=r"refused by OpenSSL$"):
+        read_authorities(pki.root.path).install(context)
+
+
 def test_a_key_that_is_too_weak(pki: Any) -> None:
     """It is a good pair; only OpenSSL does not take it, and says so when it is to be used."""
     pair = read(pki.pair(key="rsa1024"))
@@ -257,6 +302,7 @@ def test_words() -> None:
     assert words_of(SSL.Error([])) == words_of(SSL.Error()) == words_of(SSL.Error("text")) == "no reason given"
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the program openssl")
 def test_a_certificate_of_openssls_own_making(tmp_path: Path) -> None:
     """Somebody else's encoder than ours."""
     cert, key = tmp_path / "c.pem", tmp_path / "k.pem"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from smtpproxy.net.context import Context
+from smtpproxy.session.policy import Learned
 from smtpproxy.smtp.commands import Wait
 from smtpproxy.smtp.lineendings import BarePolicy
 
@@ -122,6 +123,32 @@ def test_a_refused_client_that_stays_is_cut_off(stage: Callable[..., Stage]) -> 
     assert refused.transport.ended == "reset"
 
 
+def test_a_session_that_turns_out_to_be_anothers_is_counted_there(context: Make) -> None:
+    """By a PROXY header, or by XCLIENT."""
+    here = context(limits={"sessions_per_client": 1, "sessions": 3})
+    assert here.admit("") == here.admit("") == ""
+    assert here.readmit("", "192.0.2.1") == ""
+    assert here.readmit("", "192.0.2.1") == "too many sessions from this client"
+    assert here.sessions == 2, "who is refused is still to be counted out"
+    assert here.readmit("192.0.2.1", "192.0.2.1") == ""
+    assert here.readmit("192.0.2.1", "192.0.2.2") == ""
+    assert here.admit("192.0.2.1") == ""
+    here.dismiss("192.0.2.1")
+    assert here.readmit("192.0.2.2", "") == ""
+    assert here.admit("192.0.2.2") == ""
+    for address in ("", "", "192.0.2.2"):
+        here.dismiss(address)
+    assert here.sessions == 0
+
+
+def test_the_same_client_by_two_addresses_of_one_network_is_one(context: Make) -> None:
+    here = context(limits={"sessions_per_client": 1})
+    assert here.admit("2001:db8:0:1::1") == ""
+    assert here.readmit("2001:db8:0:1::1", "2001:db8:0:1::2") == ""
+    here.dismiss("2001:db8:0:1::2")
+    assert here.admit("2001:db8:0:1::3") == ""
+
+
 def test_every_end_of_a_session_makes_room(stage: Callable[..., Stage]) -> None:
     play = stage(listener={"limits": {"sessions": 1}})
     for end in range(5):
@@ -164,6 +191,42 @@ def test_s2_what_the_unlicensed_are_told(context: Make, choice: str, refusal: by
     assert told.startswith(refusal)
     assert bool(told) == bool(refusal)
     assert not told or told.endswith(b"\r\n")
+
+
+def test_s1_inside_tls_there_may_be_other_networks(context: Make) -> None:
+    here = context(early_pipelining={"advertise_to": ["192.0.2.0/24"], "advertise_to_tls": ["198.51.100.0/24"]})
+    for address, clear, secure in (("192.0.2.1", True, False), ("198.51.100.1", False, True)):
+        assert here.client_policy(address).early == clear
+        assert here.client_policy(address, secure=True).early == secure
+    same = context(early_pipelining={"advertise_to": ["192.0.2.0/24"]})
+    assert same.client_policy("192.0.2.1", secure=True).early
+    assert not same.client_policy("198.51.100.1", secure=True).early
+
+
+def test_h6_xclient_is_believed_by_network(context: Make) -> None:
+    here = context(trusted={"xclient": ["192.0.2.0/24", "2001:db8::/32"]})
+    assert [here.trusts(each) for each in ("192.0.2.1", "2001:db8::1", "198.51.100.1", "")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert not context().trusts("127.0.0.1")
+
+
+def test_there_is_one_policy_for_each_way_to_be(context: Make) -> None:
+    """What was learned is kept by it (S18)."""
+    here = context(tls={"mode": "starttls", "certificates": [{"cert": "mx.pem", "key": "mx.key"}]})
+    ways = [
+        here.policy(address, secure=secure, trusted=trusted)
+        for address in (CLIENT, "")
+        for secure in (False, True)
+        for trusted in (False, True)
+    ]
+    assert len(set(ways)) == len(ways)
+    assert here.policy("192.0.2.77") is here.policy(CLIENT)
+    assert [policy.secure for policy in ways] == [False, False, True, True] * 2
+    assert [policy.trusts_xclient for policy in ways] == [False, True] * 4
 
 
 def test_s11_bare_line_endings_by_network(context: Make) -> None:
@@ -312,6 +375,42 @@ def test_s7_servers_that_differ_are_told_once_each(stage: Callable[..., Stage]) 
         play.answer(b"250-mx.example.org\r\n250-XYZZY\r\n250 %s\r\n" % (b"DSN", b"8BITMIME")[number % 2])
         client.send(b"QUIT\r\n")
     assert [keyword for keywords in play.journal.dropped for keyword in keywords].count(b"XYZZY") <= 2
+
+
+@pytest.mark.parametrize(("told", "shared"), [(False, True), (True, False)])
+def test_s18_what_a_server_says_to_a_client_that_it_knows_is_for_that_client(
+    stage: Callable[..., Stage], *, told: bool, shared: bool
+) -> None:
+    here = stage().context
+    policy = here.policy(CLIENT)
+    head, extensions = policy.extensions.adapt(b"250-mx.example.org\r\n250 DSN\r\n")
+    here.learn(policy, CLIENT, Learned(head, extensions), told=told)
+    assert here.learned(policy, CLIENT) is not None
+    assert (here.learned(policy, "192.0.2.10") is not None) == shared
+    assert here.learned(here.policy(CLIENT, secure=True), CLIENT) is None
+
+
+@pytest.mark.parametrize("identity", ["proxy-v1", "proxy-v2", "source-address"])
+def test_s18_where_the_connection_tells_who_the_client_is_nothing_is_shared(
+    stage: Callable[..., Stage], identity: str
+) -> None:
+    here = stage(backend={"identity": identity}).context
+    policy = here.policy(CLIENT)
+    head, extensions = policy.extensions.adapt(b"250-mx.example.org\r\n250 DSN\r\n")
+    here.learn(policy, CLIENT, Learned(head, extensions), told=False)
+    assert here.learned(policy, CLIENT) is not None
+    assert here.learned(policy, "192.0.2.10") is None
+
+
+def test_s18_what_was_learned_is_bounded(stage: Callable[..., Stage]) -> None:
+    here = stage(backend={"identity": "proxy-v1"}).context
+    policy = here.policy(CLIENT)
+    head, extensions = policy.extensions.adapt(b"250-mx.example.org\r\n250 DSN\r\n")
+    for number in range(10_000):
+        here.learn(policy, f"client {number}", Learned(head, extensions), told=False)
+    assert here.learned(policy, "client 0") is None
+    assert here.learned(policy, "client 9999") is not None
+    assert len(here._learned) < 5_000
 
 
 def test_s18_lazy_sessions_begin_with_what_was_learned(stage: Callable[..., Stage]) -> None:

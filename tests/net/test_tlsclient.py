@@ -8,27 +8,13 @@ from cryptography import x509
 from OpenSSL import SSL
 from OpenSSL.crypto import X509, X509StoreContext, X509StoreContextError
 
-from smtpproxy.net.tlsclient import MOST_SESSIONS, ClientTls, spki_pin
-from smtpproxy.net.tlsfacts import facts_of
-from smtpproxy.net.tlsserver import ServerTls, TlsError
+from smtpproxy.net.tlsclient import spki_pin
+from smtpproxy.net.tlsfacts import facts_of, verify_error_of
+from smtpproxy.net.tlsserver import TlsError
 
-from .tlspeers import Report, client_tls, days_from_now, say, server_tls, shake
+from .tlspeers import Report, client_tls, days_from_now, meet_and_judge, meet_backend, server_tls, shake
 
 HOST = "mx.example.org"
-
-
-def meet(tls: ClientTls, server: ServerTls, host: str = HOST) -> SSL.Connection:
-    """Connect, read something, remember the session, and go without a close_notify of either side."""
-    client, other = tls.connection(host), server.connection()
-    shake(client, other)
-    assert say(other, client, b"220 hello\r\n") == b"220 hello\r\n"
-    tls.remember(client, host)
-    tls.ended(client)
-    return client
-
-
-def judged(tls: ClientTls, server: ServerTls, host: str = HOST) -> str:
-    return tls.judge(meet(tls, server, host), host)
 
 
 # --- who the server is -------------------------------------------------------------------------------------------
@@ -51,63 +37,70 @@ def judged(tls: ClientTls, server: ServerTls, host: str = HOST) -> str:
 )
 def test_the_name(pki: Any, names: list[str], host: str, verdict: str) -> None:
     tls = client_tls(verify="name", ca=str(pki.root.path))
-    assert judged(tls, server_tls(pki.pair(names)), host) == verdict
+    assert meet_and_judge(tls, server_tls(pki.pair(names)), host) == verdict
 
 
 def test_a_common_name_is_no_name(pki: Any) -> None:
     tls = client_tls(verify="name", ca=str(pki.root.path))
-    verdict = judged(tls, server_tls(pki.pair([], common_name=HOST)))
+    verdict = meet_and_judge(tls, server_tls(pki.pair([], common_name=HOST)))
     assert verdict.startswith("the certificate has no name that could be compared with mx.example.org")
 
 
 def test_another_name_can_be_expected(pki: Any) -> None:
     tls = client_tls(verify="name", ca=str(pki.root.path), name="legacy.example.org")
     server = server_tls(pki.pair(), pki.pair(["legacy.example.org"]))
-    assert judged(tls, server, "10.0.0.1") == ""
-    assert judged(tls, server_tls(pki.pair()), HOST) == "the certificate is not for legacy.example.org"
+    assert meet_and_judge(tls, server, "10.0.0.1") == ""
+    assert meet_and_judge(tls, server_tls(pki.pair()), HOST) == "the certificate is not for legacy.example.org"
 
 
 @pytest.mark.parametrize("verify", ["ca", "name"])
 def test_a_chain_that_does_not_verify_ends_the_handshake(pki: Any, verify: str) -> None:
     tls = client_tls(verify=verify, ca=str(pki.root.path))
-    for server in (
-        server_tls(pki.pair(ca=pki.ca("Somebody"))),
-        server_tls(pki.pair(days=-1)),
-        server_tls(pki.pair(client=True)),
+    for pair, why in (
+        (pki.pair(ca=pki.ca("Somebody")), "unable to get issuer cert locally"),
+        (pki.pair(days=-1), "cert has expired"),
+        (pki.pair(client=True), "invalid purpose"),
     ):
+        client = tls.connection(HOST)
         with pytest.raises(SSL.Error, match="certificate verify failed"):
-            meet(tls, server)
+            shake(client, server_tls(pair).connection())
+        assert verify_error_of(client) == why
+    client = tls.connection(HOST)
+    shake(client, server_tls(pki.pair()).connection())
+    assert verify_error_of(client) == ""
 
 
 def test_ca_without_the_name(pki: Any) -> None:
     tls = client_tls(verify="ca", ca=str(pki.root.path))
-    assert judged(tls, server_tls(pki.pair(["whatever.example.net"]))) == ""
+    assert meet_and_judge(tls, server_tls(pki.pair(["whatever.example.net"]))) == ""
 
 
 def test_an_intermediate_authority_is_an_anchor_of_its_own(pki: Any) -> None:
     between = pki.ca("Between", parent=pki.root)
     tls = client_tls(verify="name", ca=str(between.path))
-    assert judged(tls, server_tls(pki.pair(ca=between))) == ""
+    assert meet_and_judge(tls, server_tls(pki.pair(ca=between))) == ""
     with pytest.raises(SSL.Error, match="certificate verify failed"):
-        meet(tls, server_tls(pki.pair()))
+        meet_backend(tls, server_tls(pki.pair()))
 
 
 def test_a_servers_own_certificate_is_an_anchor_too(pki: Any) -> None:
     """The old mail server with its self-signed certificate, or any other that is known by heart."""
     pair = pki.pair()
-    assert judged(client_tls(verify="name", ca=str(pair.cert)), server_tls(pair)) == ""
+    assert meet_and_judge(client_tls(verify="name", ca=str(pair.cert)), server_tls(pair)) == ""
 
 
 def test_nothing_is_verified(pki: Any) -> None:
-    assert judged(client_tls(verify="none"), server_tls(pki.pair(["x.example.net"], ca=pki.ca("Somebody")))) == ""
+    assert (
+        meet_and_judge(client_tls(verify="none"), server_tls(pki.pair(["x.example.net"], ca=pki.ca("Somebody")))) == ""
+    )
 
 
 def test_pins(pki: Any) -> None:
     pair, other = pki.pair(["whatever.example.net"], ca=pki.ca("Somebody"), days=-5), pki.pair(key="rsa")
     assert spki_pin(pair.certificate) == pair.spki_pin
     server = server_tls(pair)
-    assert judged(client_tls(verify="pins", pins=[other.spki_pin, pair.spki_pin]), server) == ""
-    verdict = judged(client_tls(verify="pins", pins=[other.spki_pin]), server)
+    assert meet_and_judge(client_tls(verify="pins", pins=[other.spki_pin, pair.spki_pin]), server) == ""
+    verdict = meet_and_judge(client_tls(verify="pins", pins=[other.spki_pin]), server)
     assert verdict == f"the public key {pair.spki_pin} is none of the pins"
 
 
@@ -116,8 +109,8 @@ def test_a_resumed_session_is_judged_too(pki: Any, verify: str) -> None:
     pair = pki.pair()
     more = {"pins": [pair.spki_pin]} if verify == "pins" else {"ca": str(pki.root.path)}
     tls, server = client_tls(verify=verify, **more), server_tls(pair)
-    assert judged(tls, server) == ""
-    client = meet(tls, server)
+    assert meet_and_judge(tls, server) == ""
+    client = meet_backend(tls, server)
     assert facts_of(client).resumed
     assert tls.judge(client, HOST) == ""
     other = client_tls(verify="name", ca=str(pki.root.path), name="other.example.org")
@@ -133,9 +126,9 @@ def test_the_systems_authorities(pki: Any, monkeypatch: pytest.MonkeyPatch) -> N
     """OpenSSL's own variable says where they are; else where the system has them."""
     monkeypatch.setenv("SSL_CERT_FILE", str(pki.root.path))
     tls = client_tls(ca="system")
-    assert judged(tls, server_tls(pki.pair())) == ""
+    assert meet_and_judge(tls, server_tls(pki.pair())) == ""
     with pytest.raises(SSL.Error, match="certificate verify failed"):
-        meet(tls, server_tls(pki.pair(ca=pki.ca("Somebody"))))
+        meet_backend(tls, server_tls(pki.pair(ca=pki.ca("Somebody"))))
 
 
 SYSTEM = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -160,7 +153,7 @@ def test_a_whole_bundle_as_ca(pki: Any) -> None:
     """In the bundles of systems are certificates that break rules of today; nothing is said about it."""
     bundle = pki.root.path.with_name("bundle.pem")
     bundle.write_bytes(SYSTEM.read_bytes() + pki.root.path.read_bytes())
-    assert judged(client_tls(ca=str(bundle)), server_tls(pki.pair())) == ""
+    assert meet_and_judge(client_tls(ca=str(bundle)), server_tls(pki.pair())) == ""
 
 
 # --- what the server is told -------------------------------------------------------------------------------------
@@ -172,6 +165,9 @@ def test_a_whole_bundle_as_ca(pki: Any) -> None:
         ({}, "mx.example.org", "mx.example.org"),
         ({}, "192.0.2.7", ""),
         ({}, "2001:db8::7", ""),
+        ({}, "mx.example.org.", "mx.example.org"),
+        ({}, "/run/legacy.sock", ""),
+        ({}, "", ""),
         ({"name": "legacy.example.org"}, "192.0.2.7", "legacy.example.org"),
         ({"name": "192.0.2.9"}, "mx.example.org", ""),
         ({"sni": "sni.example.org"}, "192.0.2.7", "sni.example.org"),
@@ -197,51 +193,9 @@ def test_our_own_certificate(pki: Any) -> None:
 
 
 def test_facts_of_our_side(pki: Any) -> None:
-    facts = facts_of(meet(client_tls(verify="ca", ca=str(pki.root.path)), server_tls(pki.pair())))
+    facts = facts_of(meet_backend(client_tls(verify="ca", ca=str(pki.root.path)), server_tls(pki.pair())))
     assert (facts.version, facts.servername) == ("TLSv1.3", HOST)
     assert facts[6:] == ("", "", False, "")
-
-
-# --- sessions ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
-def test_sessions_are_resumed(pki: Any, version: str) -> None:
-    tls = client_tls(verify="name", ca=str(pki.root.path), versions=[version])
-    server = server_tls(pki.pair())
-    resumed = [facts_of(meet(tls, server)).resumed for _ in range(21)]
-    assert resumed == [False] + [True] * 20
-
-
-def test_each_host_has_its_own_session(pki: Any) -> None:
-    tls, server = client_tls(verify="none"), server_tls(pki.pair())
-    hosts = ["mx.example.org", "10.0.0.1", "10.0.0.2"]
-    assert [facts_of(meet(tls, server, host)).resumed for host in hosts * 2] == [False] * 3 + [True] * 3
-
-
-def test_a_session_that_the_server_has_forgotten(pki: Any) -> None:
-    tls, pair = client_tls(verify="name", ca=str(pki.root.path)), pki.pair()
-    meet(tls, server_tls(pair))
-    restarted = server_tls(pair)
-    assert [facts_of(meet(tls, restarted)).resumed for _ in range(2)] == [False, True]
-
-
-def test_sessions_are_bounded(pki: Any) -> None:
-    tls, server = client_tls(verify="none"), server_tls(pki.pair())
-    client = meet(tls, server, "first")
-    for number in range(MOST_SESSIONS - 1):
-        tls.remember(client, f"host{number}")
-    assert facts_of(meet(tls, server, "first")).resumed  # remembered anew: now the youngest
-    tls.remember(client, "one too many")
-    assert len(tls._sessions) == MOST_SESSIONS
-    assert "host0" not in tls._sessions
-    assert "first" in tls._sessions
-
-
-def test_without_a_handshake_there_is_nothing_to_remember() -> None:
-    tls = client_tls(verify="none")
-    tls.remember(tls.connection(HOST), HOST)
-    assert not tls._sessions
 
 
 # --- what is wrong -----------------------------------------------------------------------------------------------
@@ -262,7 +216,7 @@ def test_files_that_cannot_be_used(pki: Any) -> None:
 
 def test_an_authority_that_is_not_needed_is_not_read(pki: Any) -> None:
     missing = str(pki.root.path.with_name("missing.pem"))
-    assert judged(client_tls(verify="none", ca=missing), server_tls(pki.pair())) == ""
+    assert meet_and_judge(client_tls(verify="none", ca=missing), server_tls(pki.pair())) == ""
 
 
 def test_what_ends_soon_is_reported(pki: Any) -> None:
@@ -281,7 +235,7 @@ def test_old_servers(pki: Any) -> None:
     report = Report()
     tls = client_tls(verify="none", profile="old", versions=["TLSv1", "TLSv1.1"], report=report)
     assert report.take() == [("old", "backend legacy")]
-    client = meet(tls, server_tls(pki.pair(key="rsa"), profile="old"))
+    client = meet_backend(tls, server_tls(pki.pair(key="rsa"), profile="old"))
     assert facts_of(client).version == "TLSv1.1"
     with pytest.raises(SSL.Error):
-        meet(tls, server_tls(pki.pair(key="rsa")))
+        meet_backend(tls, server_tls(pki.pair(key="rsa")))

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from OpenSSL import SSL
 
-from smtpproxy.net.tlsfacts import MOST_REMEMBERED, Seen, Trust, facts_of
+from smtpproxy.net.tlsfacts import MOST_REMEMBERED, Trust, Verified, facts_of, verify_error_of
 
 from .tlspeers import a_client, a_connection, meet, server_tls, shake
 
@@ -54,8 +54,10 @@ def test_no_client_certificate(pki: Any, versions: tuple[int, int], mode: str) -
     tls = asking(pki, mode)
     context = a_client(versions=versions)
     if mode == "require":
+        server = tls.connection()
         with pytest.raises(SSL.Error, match="peer did not return a certificate"):
-            meet(tls, context)
+            shake(a_connection(context), server)
+        assert verify_error_of(server) == ""
         return
     met = meet(tls, context)
     for _ in range(2):
@@ -100,8 +102,10 @@ def test_a_bad_client_certificate_where_one_is_asked_for(pki: Any, versions: tup
 def test_a_bad_client_certificate_where_one_is_required(pki: Any, versions: tuple[int, int], kind: str) -> None:
     tls = asking(pki, "require")
     client = a_connection(a_client(versions=versions, certificate=bad_certificate(pki, kind)))
+    server = tls.connection()
     with pytest.raises(SSL.Error, match="certificate verify failed"):
-        shake(client, tls.connection())
+        shake(client, server)
+    assert verify_error_of(server) == BAD[kind]
 
 
 def test_the_verdict_on_one_client_says_nothing_about_another(pki: Any) -> None:
@@ -141,8 +145,8 @@ def test_logins_are_for_verified_certificates_only(pki: Any) -> None:
 
 def test_the_memory_of_verified_certificates_is_bounded() -> None:
     trust = Trust(always=False)
-    seen, unseen = Seen(None), Seen(None)  # type: ignore[arg-type]  # no context is chosen here
-    seen.verify_error = ""
+    seen, unseen = Verified(), Verified()
+    seen.error = ""
     for number in range(MOST_REMEMBERED + 1):
         assert trust.error(seen, f"{number}") == ""
     assert trust.error(unseen, "1") == ""

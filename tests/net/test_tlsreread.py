@@ -9,7 +9,8 @@ import pytest
 from cryptography import x509
 from OpenSSL import SSL
 
-from smtpproxy.net.tlsserver import ServerTls
+from smtpproxy.net.certificates import Pair
+from smtpproxy.net.tlsserver import ServerTls, TlsError
 
 from .tlspeers import Report, a_client, a_connection, days_from_now, listener_tls, meet, now, server_tls, shake
 
@@ -231,6 +232,31 @@ def test_sessions_outlive_a_certificate(pki: Any, versions: tuple[int, int]) -> 
     tls.reread()
     assert meet(tls, context, b"mx.example.org", session).facts.resumed
     assert shown(tls) == new.certificate
+
+
+def test_no_room_for_new_contexts(pki: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new, report = pki.pair(), pki.pair(), Report()
+    tls = server_tls(old, report=report)
+    report.take()
+    put(new, old)
+    tls.reread()
+    install, calls = Pair.install, []
+
+    def full(pair: Pair, context: SSL.Context) -> None:
+        calls.append(context)
+        if len(calls) in {2, 3}:
+            raise TlsError(pair.path, "no room")
+        install(pair, context)
+
+    monkeypatch.setattr(Pair, "install", full)
+    for _ in range(2):
+        tls.reread()
+        assert shown(tls) == old.certificate
+    assert report.take("refused") == [("refused", "listener mx", str(old.cert), "no room")] * 2
+    tls.reread()
+    assert shown(tls) == new.certificate
+    tls.reread()
+    assert report.take() == []
 
 
 # --- authorities -------------------------------------------------------------------------------------------------

@@ -156,3 +156,17 @@ def meet(
     met = Met(client, server)
     client.shutdown()
     return met
+
+
+def meet_backend(tls: ClientTls, server: ServerTls, host: str = "mx.example.org") -> SSL.Connection:
+    """Connect as a client, read something, remember the session, and go without a close_notify of either side."""
+    client, other = tls.connection(host), server.connection()
+    shake(client, other)
+    assert say(other, client, b"220 hello\r\n") == b"220 hello\r\n"
+    tls.remember(client, host)
+    tls.ended(client)
+    return client
+
+
+def meet_and_judge(tls: ClientTls, server: ServerTls, host: str = "mx.example.org") -> str:
+    return tls.judge(meet_backend(tls, server, host), host)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import time
 from typing import Any, Self
 
@@ -32,6 +33,27 @@ class Client:
 
     def __exit__(self, *_error: object) -> None:
         self.sock.close()
+
+    def secure(self, context: ssl.SSLContext, name: str = "mx.example.org", session: Any = None) -> Self:
+        """Do a TLS handshake; ``session``: that of an earlier connection, to be resumed.
+
+        From then on a close without a farewell (close_notify) is an ssl.SSLEOFError.
+        """
+        assert not self._buffer
+        self.sock = context.wrap_socket(self.sock, server_hostname=name, session=session, suppress_ragged_eofs=False)
+        return self
+
+    def start_tls(self, context: ssl.SSLContext, name: str = "mx.example.org", session: Any = None) -> Self:
+        """Be polite up to STARTTLS, and go on inside."""
+        self.begin()
+        assert self.code(b"STARTTLS") == 220
+        return self.secure(context, name, session)
+
+    @property
+    def tls(self) -> ssl.SSLSocket:
+        """Its socket, inside TLS."""
+        assert isinstance(self.sock, ssl.SSLSocket)
+        return self.sock
 
     def send(self, data: bytes) -> None:
         """Send these octets."""

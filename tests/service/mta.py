@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 from dataclasses import dataclass, field
 
 from .waiting import PATIENCE, eventually
 
 END = b"\r\n.\r\n"
+_REPLIES = {
+    "DATA": b"354 go ahead\r\n",
+    "AUTH": b"235 2.7.0 welcome\r\n",
+    "STAR": b"220 2.0.0 go ahead\r\n",
+    "XCLI": b"220 mta.example.org ESMTP\r\n",
+    "QUIT": b"221 2.0.0 bye\r\n",
+}
+"""By the first four letters of the verb, where it is not 250."""
 
 
 @dataclass
@@ -29,6 +38,12 @@ class Script:
     extensions: tuple[str, ...] = ("PIPELINING", "8BITMIME", "AUTH PLAIN LOGIN")
     replies: dict[str, bytes] = field(default_factory=dict)
     """Replies by verb in place of the usual ones; ``.`` is the end of data. Empty: close without a word."""
+    tls: ssl.SSLContext | None = None
+    """For STARTTLS, which is listed by itself then."""
+    implicit: bool = False
+    """Whether TLS begins at once."""
+    headed: bool = False
+    """Whether a PROXY header of version 1 comes first; it is noted as the first command."""
 
 
 class Mta:
@@ -93,8 +108,12 @@ class Mta:
         with connection, contextlib.suppress(OSError):
             if connection.family != socket.AF_UNIX:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.sendall(self.script.greeting)
-            _Dialogue(self, connection).run()
+            dialogue = _Dialogue(self, connection)
+            if self.script.headed:
+                dialogue.read_header()
+            if self.script.implicit:
+                dialogue.begin_tls()
+            dialogue.greet_and_run()
 
 
 class _Dialogue:
@@ -110,7 +129,16 @@ class _Dialogue:
         self._commands: list[str] = []
         mta.commands.append(self._commands)
 
-    def run(self) -> None:
+    def read_header(self) -> None:
+        self._commands.append(self._line() or "")
+
+    def begin_tls(self) -> None:
+        assert self._mta.script.tls is not None
+        assert not self._buffer
+        self._connection = self._mta.script.tls.wrap_socket(self._connection, server_side=True)
+
+    def greet_and_run(self) -> None:
+        self._connection.sendall(self._mta.script.greeting)
         while (line := self._line()) is not None:
             verb = line[:4].upper()
             self._commands.append(line)
@@ -122,6 +150,8 @@ class _Dialogue:
             self._connection.sendall(reply)
             if verb == "QUIT":
                 return
+            if verb == "STAR" and reply[:3] == b"220":
+                self.begin_tls()
             if reply[:3] == b"354" and not self._mail_data():
                 return
             if reply[:3] == b"334":
@@ -130,23 +160,24 @@ class _Dialogue:
 
     def _usual(self, verb: str, line: str) -> bytes:
         if verb == "EHLO":
-            lines = ["mta.example.org", *self._mta.script.extensions]
-            return "".join(f"250{' ' if text is lines[-1] else '-'}{text}\r\n" for text in lines).encode()
+            return self._extensions()
+        if verb == "BDAT":
+            return self._chunk(line)
+        if verb == "AUTH" and len(line.split()) != 3:
+            return b"334 VXNlcm5hbWU6\r\n"
         if verb == "MAIL":
             self._sender = line
         elif verb == "RCPT":
             self._recipients.append(line)
-        elif verb == "DATA":
-            return b"354 go ahead\r\n"
-        elif verb == "BDAT":
-            return self._chunk(line)
-        elif verb == "AUTH":
-            return b"235 2.7.0 welcome\r\n" if len(line.split()) == 3 else b"334 VXNlcm5hbWU6\r\n"
         elif verb == "RSET":
             self._recipients = []
-        elif verb == "QUIT":
-            return b"221 2.0.0 bye\r\n"
-        return b"250 2.0.0 ok\r\n"
+        return _REPLIES.get(verb, b"250 2.0.0 ok\r\n")
+
+    def _extensions(self) -> bytes:
+        lines = ["mta.example.org", *self._mta.script.extensions]
+        if self._mta.script.tls is not None and not isinstance(self._connection, ssl.SSLSocket):
+            lines.append("STARTTLS")
+        return "".join(f"250{' ' if text is lines[-1] else '-'}{text}\r\n" for text in lines).encode()
 
     def _line(self) -> str | None:
         while b"\r\n" not in self._buffer:

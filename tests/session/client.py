@@ -18,6 +18,8 @@ WORDS: dict[str, tuple[bytes, ...]] = {
     "message": (b"queued",),
     "AUTH": (b"welcome",),
     "QUIT": (b"Closing",),
+    "STARTTLS": (b"Ready to start TLS",),
+    "XCLIENT": (b"ESMTP",),
 }
 # What a refusal can be about: the command, what we say for it, or what came before it in a session opened late (S18).
 ABOUT: dict[str, tuple[bytes, ...]] = {
@@ -25,7 +27,7 @@ ABOUT: dict[str, tuple[bytes, ...]] = {
     "BDAT LAST": (b"BDAT", b"DATA", b"end of data"),
     "message": (b"end of data",),
 }
-EARLIER = (b"greeting", b"EHLO", b"HELO")
+EARLIER = (b"greeting", b"EHLO", b"HELO", b"XCLIENT")
 
 
 @dataclass
@@ -38,7 +40,7 @@ class Client:
     """The messages that were said to be taken: text, and the line that said so."""
     codes: list[tuple[str, bytes]] = field(default_factory=list)
     awaits: str = ""
-    """What the next octets depend on: the reply to DATA or AUTH; then may, for the data or the response."""
+    """What the next octets depend on: the reply to DATA, AUTH or STARTTLS; then, whether it may go on with it."""
     text: bytes = b""
     """The message that DATA was said for."""
     chunks: bytes = b""
@@ -54,12 +56,14 @@ class Client:
     def says(self, kind: str, text: bytes = b"") -> None:
         """Note that a command was sent (or a message, or a response)."""
         self.owed.append((kind, text))
-        if kind in ("DATA", "AUTH"):
+        if kind in ("DATA", "AUTH", "STARTTLS"):
             self.awaits = kind
             self.text = text
 
     def hears(self, data: bytes) -> None:
         """Take octets of the proxy."""
+        assert not (data and self.awaits == "may shake hands"), f"S5: in clear behind the 220: {data!r}"
+        assert b"forged" not in data, f"C11: {data!r}"
         self._buffer += data
         while b"\r\n" in self._buffer:
             line, _, self._buffer = self._buffer.partition(b"\r\n")
@@ -87,11 +91,17 @@ class Client:
         elif kind in ("BDAT", "BDAT LAST"):
             # A refused LAST ends the message as well; nothing of it may turn up in another one.
             self.chunks, self.broken = b"", kind == "BDAT"
+        self._goes_on(kind, code, line)
+
+    def _goes_on(self, kind: str, code: bytes, line: bytes) -> None:
+        """See what the client may send next, and whether such a reply can be."""
         if kind == "DATA":
             assert code[:1] != b"2", line
             self.awaits = "may send data" if code == b"354" else ""
         elif kind == "AUTH":
             self.awaits = "may respond" if code == b"334" else ""
+        elif kind == "STARTTLS":
+            self.awaits = "may shake hands" if code == b"220" else ""
         else:
             assert code[:1] != b"3", f"S17: {line!r} to {kind}"
         if kind == "bad":
@@ -107,11 +117,13 @@ class Client:
             self.taken.append((self.chunks + text, line))
         elif kind == "message":
             self.taken.append((text, line))
-        if kind in ("EHLO", "HELO", "RSET", "MAIL", "BDAT LAST"):
+        if kind in ("EHLO", "HELO", "RSET", "MAIL", "BDAT LAST", "STARTTLS", "XCLIENT"):
             self.chunks, self.broken = b"", False
 
     def check_the_end(self) -> None:
         """The connection is closed: every reply was given, or the last one has said why not."""
+        if self.awaits == "may shake hands":
+            return  # nothing can be said before the handshake is done
         if self.owed and not (self.codes and self.codes[-1] == ("QUIT", b"221")):
             assert self.last[:1] in b"45", f"S3: owed {self.owed}, last {self.last!r}"
             assert self.last, "S3: closed without a word"

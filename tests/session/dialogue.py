@@ -3,7 +3,7 @@ r"""Dialogues: conversations with the relay as anybody can read them, and the on
 A dialogue is a text file in tests/dialogues.  Its lines are
 
     # ...           a remark
-    set: NAME VALUE a setting, before all the rest (see ``Setup`` in owner.py, and ``_SETTINGS`` below)
+    set: NAME VALUE a setting, before all the rest (see ``Setup`` in listener.py, and ``_SETTINGS`` below)
     use: NAME       the lines of parts/NAME.txt, in this place
     C: ...          the client sends this line
     B< ...          the server sends this line
@@ -16,6 +16,8 @@ A dialogue is a text file in tests/dialogues.  Its lines are
 Lines of the same mark without anything between are one piece: C: and B< arrive in one packet, S: leaves in one write
 (rule S4).  An empty line begins a new piece.  Behind each event stands everything that it leads to: what is
 not written down must not happen.
+
+Where one event makes several relays write one after another (XCLIENT), what leaves stands together all the same.
 
 A line stands for itself and CR LF.  In it \r \n \t \0 \xNN are octets, \\ is a backslash, {x*5000} is x five
 thousand times, and \c at the end means that no CR LF follows.  \_ is a space that would get lost at the end of a line.
@@ -30,9 +32,11 @@ from difflib import ndiff
 from pathlib import Path
 from typing import Any
 
+from smtpproxy.session.policy import BackendTls
 from smtpproxy.smtp.lineendings import BarePolicy
 
-from .owner import Output, Owner, Setup
+from .listener import Setup
+from .owner import Output, Owner
 
 FOLDER = Path(__file__).parent.parent / "dialogues"
 
@@ -46,12 +50,25 @@ def _yes(value: str) -> bool:
     return {"on": True, "off": False}[value]
 
 
+def _one_of(*values: str) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        assert value in values, f"{value!r} is none of {values}"
+        return value
+
+    return check
+
+
+def _keywords(value: str) -> tuple[str, ...]:
+    return tuple(keyword.strip() for keyword in value.split(",") if keyword.strip())
+
+
 _SETTINGS: dict[str, Callable[[str], dict[str, Any]]] = {
     "connect": lambda value: {"eager": {"eager": True, "lazy": False}[value]},
-    "learned": lambda value: {"learned": tuple(keyword.strip() for keyword in value.split(",") if keyword.strip())},
+    "learned": lambda value: {"learned": _keywords(value)},
+    "learned-tls": lambda value: {"learned_tls": _keywords(value)},
     "reuse": lambda value: {"reuse": _yes(value)},
     "pace": lambda value: {"lockstep": {"lockstep": True, "auto": False}[value]},
-    "domains": lambda value: {"domains": tuple(value.split())},
+    "domains": lambda value: {"domains": () if value == "left out" else tuple(value.split())},
     "bare": lambda value: {"bare": BarePolicy(value)},
     "nul": lambda value: {"pass_nul": {"pass": True, "reject": False}[value]},
     "chunking": lambda value: {"chunking": _yes(value)},
@@ -59,21 +76,43 @@ _SETTINGS: dict[str, Callable[[str], dict[str, Any]]] = {
     "refusal": lambda value: {"refusal": value.encode() + b"\r\n"},
     "extensions": lambda value: {"extensions": value},
     "keywords": lambda value: {"keywords": value},
+    "tls": lambda value: {"tls": _one_of("none", "starttls", "starttls-required", "implicit")(value)},
+    "auth": lambda value: {"auth": _one_of("always", "tls", "never")(value)},
+    "early-tls": lambda value: {"early_tls": _yes(value)},
+    "trusted": lambda value: {"trusted": _yes(value)},
+    "trace-header": lambda value: {"trace_header": _yes(value)},
+    "identity": lambda value: {"identity": _one_of("none", "auto", "xclient", "xforward", "bound")(value)},
+    "backend-tls": lambda value: {"backend_tls": _BACKEND_TLS[value]},
+    "clients": lambda value: {"clients": tuple(value.split())},
+    "lookup": lambda value: {"lookup": _one_of("at once", "later", "never")(value)},
+    "login": lambda value: {"login": value.encode()},
+    "room": lambda value: {"room": _yes(value)},
     **{
         name: lambda value, name=name: {name.replace("-", "_"): int(value)}  # type: ignore[misc]  # a default binds the name
         for name in ("size", "recipients", "errors", "line", "auth-line", "burst-commands", "burst-octets")
     },
 }
 
+_BACKEND_TLS = {
+    "none": BackendTls.NONE,
+    "starttls": BackendTls.IF_OFFERED,
+    "starttls-required": BackendTls.REQUIRED,
+}
+
 _EVENTS: dict[str, Callable[[Owner], Output]] = {
-    "client half-closes": lambda owner: owner.tell(owner.relay.client_eof, 0.0),
+    "client half-closes": lambda owner: owner.client_half_closes(),
     "client vanishes": lambda owner: owner.tell(owner.relay.client_lost, "connection reset"),
     "client times out": lambda owner: owner.tell(owner.relay.client_timed_out),
     "client is quiet": lambda owner: owner.tell(owner.relay.client_quiet, 0.0),
     "server vanishes": lambda owner: owner.tell(owner.relay.backend_lost, "connection reset"),
     "server times out": lambda owner: owner.tell(owner.relay.backend_timed_out),
-    "no server is there": lambda owner: owner.tell(owner.relay.backend_failed, "no server"),
+    "no server is there": lambda owner: owner.no_server(),
     "the kept session is lent": lambda owner: owner.borrow(),
+    "the client is inside TLS": lambda owner: owner.handshake_done(),
+    "the client's handshake fails": lambda owner: owner.handshake_fails(),
+    "the server is inside TLS": lambda owner: owner.server_handshake_done(),
+    "the server's handshake fails": lambda owner: owner.server_handshake_fails(),
+    "the client's name is found": lambda owner: owner.name_found(),
     "the clock ticks": lambda owner: owner.settle(hold=False),
     "the service goes down": lambda owner: owner.tell(owner.relay.shut_down),
     "the service goes down now": lambda owner: owner.tell(owner.relay.end_now),
@@ -97,9 +136,9 @@ class Step:
     def play(self, owner: Owner) -> Output:
         """Let it happen."""
         if self.event == "C:":
-            return owner.tell(owner.relay.client_received, self.octets, 0.0)
+            return owner.client_sends(self.octets)
         if self.event == "B<":
-            return owner.tell(owner.relay.backend_received, self.octets, 0.0)
+            return owner.server_sends(self.octets)
         return _EVENTS[self.event](owner)
 
 

@@ -63,6 +63,8 @@ class Server:
     outbox: list[Reply] = field(default_factory=list)
     hung_up: bool = False
     """Whether it is gone once the outbox is empty."""
+    told: frozenset[str] = frozenset()
+    """The words of the last EHLO reply."""
 
     _buffer: bytes = b""
     _mode: str = "greeting"
@@ -79,6 +81,11 @@ class Server:
     @property
     def pipelining(self) -> bool:
         return "PIPELINING" in self.keywords
+
+    @property
+    def offer(self) -> tuple[str, ...]:
+        """What the EHLO reply lists."""
+        return self.keywords
 
     @property
     def chunking(self) -> bool:
@@ -134,12 +141,16 @@ class Server:
             "421": b"421 closing %d\r\n" % number,
             "close": b"",
             "garbage": b"what was that?\r\n",
-            "surplus": b"450 one %d\r\n450 two %d\r\n" % (number, number),
+            "surplus": self._surplus(kind, number),
         }[outcome]
         if raw:
             self.outbox.append(Reply(raw, ends))
         self.hung_up = self.hung_up or outcome in ("421", "close", "garbage", "surplus")
         return raw is good and good[:1] not in b"45"
+
+    def _surplus(self, _kind: str, number: int) -> bytes:
+        """Give more than one reply."""
+        return b"450 one %d\r\n450 two %d\r\n" % (number, number)
 
     # --- commands ----------------------------------------------------------------------------------------------------
 
@@ -153,11 +164,13 @@ class Server:
         if not argument:
             self._reply("EHLO", b"501 a name, please\r\n")
             return
-        lines = [self.name, *(keyword.encode() for keyword in self.keywords)]
+        offer = self.offer
+        lines = [self.name, *(keyword.encode() for keyword in offer)]
         raw = b"".join(b"250-" + line + b"\r\n" for line in lines[:-1]) + b"250 " + lines[-1] + b"\r\n"
         if self._reply("EHLO", raw):
             self._reset()
             self._hello = True
+            self.told = frozenset(word for keyword in offer for word in keyword.split())
 
     def _do_helo(self, _line: bytes, _argument: bytes) -> None:
         if self._reply("HELO", b"250 " + self.name + b"\r\n"):
@@ -187,11 +200,14 @@ class Server:
 
     def _do_rcpt(self, line: bytes, _argument: bytes) -> None:
         if self.guards_domains and FOREIGN in line:
-            assert self._authenticated, f"S14: {line!r}"
+            assert self._may_relay(), f"S14: {line!r}"
         if self._sender is None:
             self._reply("RCPT", b"503 MAIL first\r\n")
         elif self._reply("RCPT", b"250 recipient\r\n"):
             self._recipients.append(line)
+
+    def _may_relay(self) -> bool:
+        return self._authenticated
 
     def _do_data(self, _line: bytes, _argument: bytes) -> None:
         if not self._recipients or self._text:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from .owner import Setup
+from .listener import Setup
 from .server import Message, by_content
 from .world import World
 

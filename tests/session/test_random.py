@@ -1,11 +1,14 @@
 """Random clients against random servers, for as long as it takes.
 
-What must hold, whatever happens (rules S3, S8, S10, S14, S15, H8, H9, H10):
+What must hold, whatever happens (rules S3, S5, S6, S8, S10, S14, S15, S18, H6, H8, H9, H10):
 
 - one reply per command, in order; a reply too few only where the last one is a refusal and the connection closes;
 - a 2xx for a message only where a server has given it, and for the very text that the client has sent;
-- nothing of a message's text reaches a server as a command, no foreign recipient before a 235;
-- the servers' own view (``server.py``): paces, groups, nothing before the greeting;
+- nothing of a message's text reaches a server as a command, no foreign recipient before a 235 or an XCLIENT;
+- nothing said before TLS, or before another client was named, reaches a server after it (S5, S6);
+- the servers' own view (``server.py``, ``prepared.py``): paces, groups, nothing before the greeting, nothing of a
+  client whom the server should know and does not;
+- every message reaches a server at most once;
 - somebody is always waited for, connections are left once (``owner.py``); no exception, ever;
 - after the client has closed its side the session ends.
 """
@@ -19,64 +22,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from smtpproxy.smtp.lineendings import BarePolicy
-
 from .client import Client
-from .owner import Setup
-from .server import FOREIGN, MARK
-from .test_paces import SERVERS
+from .prepared import marked
+from .server import MARK
+from .strategies import ENVELOPE, LINES_OF_COMMANDS, MOSTLY, OUTCOMES, TEXTS, XCLIENTS, normal, worlds
 from .world import World
 
-OUTCOMES = (*["ok"] * 8, "4xx", "4xx", "5xx", "5xx", "421", "close", "garbage", "surplus")
-LINES = st.sampled_from(
-    [
-        b"Subject: hello\r\n",
-        b"\r\n",
-        b".\r\n",
-        b"..\r\n",
-        b".x\r\n",
-        b"MAIL FROM:<%s@client.example>\r\n" % MARK,
-        b"RSET %s\r\n" % MARK,
-        b"QUIT %s\r\n" % MARK,
-        b"bare\nLF %s\n.\nRCPT TO:<%s@foreign.example>\n" % (MARK, MARK),
-        b"bare\rCR\r.\r\r\n",
-        b"NUL \0\r\n",
-        b"no end %s" % MARK,
-    ]
-)
-TEXTS = st.lists(LINES, max_size=6).map(b"".join)
-LINES_OF_COMMANDS = st.sampled_from(
-    [
-        ("EHLO", b"EHLO client.example"),
-        ("EHLO", b"ehlo other.example"),
-        ("EHLO", b"EHLO"),
-        ("HELO", b"HELO client.example"),
-        ("MAIL", b"MAIL FROM:<a@client.example>"),
-        ("MAIL", b"MAIL FROM:<a@client.example> SIZE=10 BODY=8BITMIME"),
-        ("MAIL", b"MAIL FROM:<a@client.example> RET=HDRS"),
-        ("RCPT", b"RCPT TO:<b@example.org>"),
-        ("RCPT", b"RCPT TO:<c@example.org>"),
-        ("RCPT", b"RCPT TO:<b" + FOREIGN + b">"),
-        ("RSET", b"RSET"),
-        ("RSET", b"RSET now"),
-        ("NOOP", b"NOOP"),
-        ("VRFY", b"VRFY b"),
-        ("HELP", b"HELP"),
-        ("bad", b"XFROB"),
-        ("bad", b"NOOP \n"),
-        ("bad", b"NOOP " + b"x" * 5000),
-        ("bad", b""),
-    ]
-)
 LATE = {"drain": "shut_down", "end": "end_now", "late": "client_timed_out", "later": "backend_timed_out"}
-MOSTLY = st.sampled_from([True, True, True, False])
-ENVELOPE = [("MAIL", b"MAIL FROM:<a@client.example>"), ("RCPT", b"RCPT TO:<b@example.org>")]
-
-
-def normal(text: bytes) -> bytes:
-    """Give what a text is for a server that gets it as DATA (S9, S11)."""
-    text = re.sub(rb"\r\n|\n|\r", lambda match: b" " if match[0] == b"\r" else b"\r\n", text)
-    return text if not text or text.endswith(b"\r\n") else text + b"\r\n"
+TRACE = re.compile(rb"Received: from [^\r\n]* by proxy\.example\r\n")
 
 
 class Sessions(RuleBasedStateMachine):
@@ -85,47 +38,12 @@ class Sessions(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.outcomes: list[str] = []
+        self.mails = 0
 
-    @initialize(
-        keywords=st.sampled_from(sorted(SERVERS.values())),
-        eager=st.booleans(),
-        reuse=st.booleans(),
-        tight=st.booleans(),
-        learned=st.booleans(),
-        limited=st.booleans(),
-        bare=st.sampled_from(BarePolicy),
-        polite=st.booleans(),
-    )
-    def begin(
-        self,
-        *,
-        keywords: tuple[str, ...],
-        eager: bool,
-        reuse: bool,
-        tight: bool,
-        learned: bool,
-        limited: bool,
-        bare: BarePolicy,
-        polite: bool,
-    ) -> None:
-        keywords = ("SIZE 1000", "8BITMIME", "AUTH LOGIN PLAIN", *keywords)
-        setup = Setup(
-            eager=eager,
-            reuse=reuse,
-            # More than the server really has.
-            learned=("DSN", "CHUNKING", *keywords) if learned else None,
-            domains=("example.org",),
-            bare=bare,
-            pass_nul=limited,
-            size=60 if limited else None,
-            recipients=2 if limited else 1000,
-            errors=8 if limited else 1000,
-            line=64 if tight else 4096,
-            auth_line=64 if tight else 12288,
-            burst_commands=3 if tight else 1000,
-            burst_octets=80 if tight else 262144,
-        )
-        self.world = World(setup, keywords, plan=self.plan, guards_domains=True)
+    @initialize(drawn=worlds(), polite=st.booleans())
+    def begin(self, drawn: dict[str, Any], *, polite: bool) -> None:
+        self.world = World(plan=self.plan, **drawn)
+        self.setup = self.world.setup
         self.arrive(polite=polite)
 
     def plan(self, _kind: str, _line: bytes) -> str:
@@ -135,12 +53,23 @@ class Sessions(RuleBasedStateMachine):
         self.client = Client()
         self.heard = 0
         self.world.connect()
+        if self.setup.tls == "implicit":
+            self.world.handshake()
         if polite:
             self.world.wait()
             self.world.run()
         if not self.world.closed:
-            self.client.says("EHLO")
-            self.world.send(b"EHLO client.example\r\n")
+            self.world.send(self.says("EHLO", b"EHLO client.example"))
+
+    def says(self, kind: str, line: bytes) -> bytes:
+        """Give a command with its line end, marked so that everybody can tell when it was said."""
+        self.replies_are_in_order()
+        named = sum(kind == "XCLIENT" for kind, _ in self.client.owed) if self.setup.trusted else 0
+        self.client.says(kind)
+        if kind == "MAIL":
+            self.mails += 1
+            line = line.replace(b"<a@", b"<a%d@" % self.mails)
+        return marked(line, self.world.owner.relays + named) + b"\r\n"
 
     def packets(self, data: st.DataObject, octets: bytes) -> None:
         """Send octets in packets of any size."""
@@ -167,18 +96,14 @@ class Sessions(RuleBasedStateMachine):
         self.send_commands(data, commands)
 
     def send_commands(self, data: st.DataObject, commands: list[tuple[str, bytes]], behind: bytes = b"") -> None:
-        for kind, _ in commands:
-            self.client.says(kind)
-        self.packets(data, b"".join(line + b"\r\n" for _, line in commands) + behind)
+        self.packets(data, b"".join(self.says(kind, line) for kind, line in commands) + behind)
 
     @precondition(lambda self: self.free)
     @rule(data=st.data(), text=TEXTS, envelope=MOSTLY, more=st.lists(LINES_OF_COMMANDS, max_size=2))
     def chunks(self, data: st.DataObject, text: bytes, *, envelope: bool, more: list[tuple[str, bytes]]) -> None:
         burst = b""
         if envelope:
-            for kind, line in ENVELOPE:
-                self.client.says(kind)
-                burst += line + b"\r\n"
+            burst = b"".join(self.says(kind, line) for kind, line in ENVELOPE)
         cuts = data.draw(st.lists(st.integers(0, len(text)), max_size=3).map(sorted))
         finished = not more or data.draw(st.booleans())
         pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
@@ -186,9 +111,7 @@ class Sessions(RuleBasedStateMachine):
             last = finished and index == len(pieces) - 1
             self.client.says("BDAT LAST" if last else "BDAT", piece)
             burst += b"BDAT %d%s\r\n" % (len(piece), b" LAST" if last else b"") + piece
-        for kind, line in more:
-            self.client.says(kind)
-            burst += line + b"\r\n"
+        burst += b"".join(self.says(kind, line) for kind, line in more)
         self.packets(data, burst)
         if data.draw(MOSTLY):
             self.world.run()
@@ -196,10 +119,9 @@ class Sessions(RuleBasedStateMachine):
     @precondition(lambda self: self.free)
     @rule(data=st.data(), text=TEXTS, commands=st.lists(LINES_OF_COMMANDS, max_size=1), envelope=MOSTLY)
     def data(self, data: st.DataObject, text: bytes, commands: list[tuple[str, bytes]], *, envelope: bool) -> None:
-        for kind, _ in (commands := commands + ENVELOPE * envelope):
-            self.client.says(kind)
+        burst = b"".join(self.says(kind, line) for kind, line in commands + ENVELOPE * envelope)
         self.client.says("DATA", text)
-        self.packets(data, b"".join(line + b"\r\n" for _, line in commands) + b"DATA\r\n")
+        self.packets(data, burst + b"DATA\r\n")
         if data.draw(MOSTLY):
             self.world.run()
             self.replies_are_in_order()
@@ -217,10 +139,8 @@ class Sessions(RuleBasedStateMachine):
         if not text.endswith(b"\r\n"):
             text += b"\r\n"
         client.says("message", text)
-        for kind, _ in more:
-            client.says(kind)
         stuffed = (b"\r\n" + text).replace(b"\r\n.", b"\r\n..")[2:]
-        self.packets(data, stuffed + b".\r\n" + b"".join(line + b"\r\n" for _, line in more))
+        self.packets(data, stuffed + b".\r\n" + b"".join(self.says(kind, line) for kind, line in more))
 
     @precondition(lambda self: self.at("may send data"))
     @rule(data=st.data())
@@ -229,14 +149,51 @@ class Sessions(RuleBasedStateMachine):
         self.client.violated = True
         self.leave(gently=data.draw(st.booleans()))
 
-    @precondition(lambda self: self.at("DATA", "AUTH") and not self.client.violated)
+    @precondition(lambda self: self.at("DATA", "AUTH", "STARTTLS") and not self.client.violated)
     @rule(data=st.data())
     def more_than_allowed(self, data: st.DataObject) -> None:
-        """What stands behind AUTH may be commands after all; behind DATA it never is."""
+        """What stands behind AUTH or STARTTLS may be commands after all, behind DATA it never is."""
         self.client.violated = True
-        if self.client.awaits == "AUTH":
-            self.client.says("NOOP")
-        self.packets(data, b"NOOP\r\n")
+        if self.client.awaits == "DATA":
+            self.packets(data, b"NOOP\r\n")
+        else:
+            self.packets(data, self.says("EHLO", b"EHLO other.example"))
+
+    # --- TLS, and another client -------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.free)
+    @rule(data=st.data(), commands=st.lists(LINES_OF_COMMANDS, max_size=2))
+    def starttls(self, data: st.DataObject, commands: list[tuple[str, bytes]]) -> None:
+        burst = b"".join(self.says(kind, line) for kind, line in commands)
+        self.client.says("STARTTLS")
+        self.packets(data, burst + b"STARTTLS\r\n")
+        if data.draw(MOSTLY):
+            self.world.run()
+            self.replies_are_in_order()
+            if self.at("may shake hands"):
+                self.shake_hands()
+
+    @precondition(lambda self: self.at("may shake hands"))
+    @rule()
+    def shake_hands(self) -> None:
+        self.client.awaits = ""
+        self.world.handshake()
+
+    @precondition(lambda self: self.at("may shake hands"))
+    @rule(data=st.data(), clear=st.booleans())
+    def no_handshake(self, data: st.DataObject, *, clear: bool) -> None:
+        """What comes in clear behind the 220 is never a command."""
+        if clear:
+            self.packets(data, self.says("EHLO", b"EHLO client.example"))
+        else:
+            self.world.handshake(done=False)
+        assert self.world.closed
+
+    @precondition(lambda self: self.free)
+    @rule(data=st.data(), line=XCLIENTS, more=st.lists(LINES_OF_COMMANDS, max_size=3))
+    def xclient(self, data: st.DataObject, line: bytes, more: list[tuple[str, bytes]]) -> None:
+        """Whoever is believed may send the rest in the same burst."""
+        self.send_commands(data, [("XCLIENT", line), *more])
 
     @precondition(lambda self: self.free)
     @rule(data=st.data(), plain=st.booleans())
@@ -280,7 +237,7 @@ class Sessions(RuleBasedStateMachine):
 
     # --- the servers -------------------------------------------------------------------------------------------------
 
-    @rule(outcomes=st.lists(st.sampled_from(OUTCOMES), max_size=4))
+    @rule(outcomes=st.lists(OUTCOMES, max_size=4))
     def moods(self, outcomes: list[str]) -> None:
         self.outcomes = outcomes
 
@@ -327,9 +284,15 @@ class Sessions(RuleBasedStateMachine):
         accepted = {message.reply.rstrip(): message for message in self.world.messages}
         for text, line in client.taken:
             assert line in accepted, f"S10: {line!r} was said by no server"
-            message = accepted[line]
-            assert message.text in (text, text + b"\r\n", normal(text)), "S9, S11: another message"
+            came = accepted[line].text
+            if self.setup.trace_header:
+                trace = TRACE.match(came)
+                assert trace is not None, came
+                came = came[trace.end() :]
+            assert came in (text, text + b"\r\n", normal(text)), "S9, S11: another message"
         assert len({line for _, line in client.taken}) == len(client.taken), "S10: one verdict for two messages"
+        mails = [message.mail for message in self.world.messages]
+        assert len(set(mails)) == len(mails), "S10: one message twice"
 
     def teardown(self) -> None:
         if not hasattr(self, "world"):

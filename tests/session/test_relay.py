@@ -10,7 +10,8 @@ from smtpproxy.session.relay import Relay
 from smtpproxy.smtp.commands import BDAT, DATA, Wait
 
 from .dialogue import Dialogue, Step, load
-from .owner import Owner, Setup
+from .listener import Setup
+from .owner import Owner
 from .server import by_content
 from .test_paces import SERVERS, TEXT, bdat, gist, hold, mail, world
 from .world import World

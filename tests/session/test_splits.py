@@ -25,9 +25,12 @@ def total(dialogue: Dialogue, pieces: dict[int, list[bytes]]) -> Output:
     whole = Output()
     following = [step.event for step in dialogue.steps[1:]] + [""]
     for number, step in enumerate(dialogue.steps):
+        servers = owner.servers
         for piece in pieces.get(number, [step.octets]):
             if owner.closed and step.event != "next client":
                 break
+            if step.event == "B<" and owner.servers != servers:
+                break  # the server that has sent the rest of it is left
             steps = [Step(step.line, step.event, piece)]
             while steps:
                 output = steps.pop().play(owner)

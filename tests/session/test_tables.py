@@ -25,11 +25,15 @@ COMMANDS       AUTH          AWAIT_AUTH
 AWAIT_AUTH     CHALLENGE     AUTH_RESPONSE
 AWAIT_AUTH     AUTH_DONE     COMMANDS
 AUTH_RESPONSE  RESPONSE      AWAIT_AUTH
+COMMANDS       STARTTLS      AWAIT_TLS
+COMMANDS       XCLIENT       AWAIT_CLIENT
 """
 BACKEND = """
 GREETING  GREETED      READY
 READY     GO_AHEAD     MESSAGE
 MESSAGE   END_OF_DATA  READY
+READY     STARTTLS     TLS
+TLS       TLS_ENDED    READY
 """
 
 
@@ -95,6 +99,6 @@ def test_every_verb_has_its_place() -> None:
     """What a client can send has a function in the one table, what a backend is asked in the other."""
     known = {name: value for name, value in vars(verbs).items() if isinstance(value, Verb)}
     of_clients = set(verbs.VERBS.values()) | verbs.NO_COMMANDS | {verbs.AUTH_RESPONSE}
-    never_asked = verbs.NO_COMMANDS | {verbs.QUIT, verbs.CLOSING}
+    never_asked = verbs.NO_COMMANDS | {verbs.QUIT, verbs.CLOSING, verbs.STARTTLS, verbs.XCLIENT}
     assert set(COMMANDS) == of_clients
     assert set(ANSWERS) == set(known.values()) - never_asked

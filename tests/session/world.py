@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 from smtpproxy.session.actions import Action
 
 from .dialogue import QUIET
-from .owner import LEAVING, Output, Owner, Setup
-from .server import Message, Server, ok
+from .listener import Setup
+from .owner import LEAVING, Output, Owner
+from .prepared import Now, Prepared
+from .server import Message, ok
 
 _LEAVING = {action.name for action in LEAVING}
+_SERVERS = 4
+"""As many servers are tried for one session."""
 
 
 @dataclass
@@ -22,12 +26,19 @@ class World:
     keywords: tuple[str, ...] = ()
     plan: Callable[[str, bytes], str] = ok
     guards_domains: bool = False
+    others: tuple[tuple[str, ...], ...] = ()
+    """The keywords of the other servers; each connection is with the next one."""
+    once: bool = False
+    """Whether the servers take EHLO only once."""
+    forgetful: bool = False
+    """Whether they list XCLIENT no more after it was taken."""
 
     owner: Owner = field(init=False)
-    server: Server | None = None
+    server: Prepared | None = None
     """The server that the relay is connected with."""
-    kept: Server | None = None
-    servers: list[Server] = field(default_factory=list)
+    kept: Prepared | None = None
+    servers: list[Prepared] = field(default_factory=list)
+    tried: int = 0
     to_client: bytes = b""
     unread: list[bytes] = field(default_factory=list)
     """Packets of the client that the relay does not want to read yet."""
@@ -35,6 +46,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.owner = Owner(self.setup)
+        self.now = Now(self.setup, lambda: self.owner.address, lambda: self.owner.relays)
 
     @property
     def closed(self) -> bool:
@@ -61,6 +73,10 @@ class World:
         self.unread.append(data)
         self._read()
 
+    def handshake(self, *, done: bool = True) -> None:
+        """The client's handshake ends."""
+        self._take(self.owner.handshake_done() if done else self.owner.handshake_fails())
+
     def half_close(self) -> None:
         """The client sends nothing more."""
         self.half_closed = True
@@ -84,23 +100,45 @@ class World:
     @property
     def waiting(self) -> bool:
         """Whether a server has something to deliver."""
-        server = self.server
-        return server is not None and not self.closed and (bool(server.outbox) or server.hung_up)
+        if self.closed:
+            return False
+        server, owner = self.server, self.owner
+        return owner.looking_up or (
+            server is not None and (bool(server.outbox) or server.hung_up or owner.server_handshaking)
+        )
 
     def deliver(self, count: int = 1, *, cut: int = 0) -> None:
-        """Let the first replies of the server arrive, in one packet, or in two where ``cut`` says so."""
+        """Let the first replies of the server arrive, in one packet, or in two where ``cut`` says so.
+
+        Where there is none: let a handshake with it end, or a look-up of the client's name.
+        """
         server = self.server
-        if server is None or self.closed:
+        if self.closed:
             return
-        if not server.outbox:
-            if server.hung_up:
-                self._take(self.owner.tell(self.owner.relay.backend_lost, "hung up"))
+        if server is None or not server.outbox:
+            self._deliver_other()
             return
         leaving, server.outbox[:count] = server.outbox[:count], []
         data = b"".join(reply.raw for reply in leaving)
         for piece in (data[:cut], data[cut:]):
             if piece and self.server is server:
-                self._take(self.owner.tell(self.owner.relay.backend_received, piece, 0.0))
+                self._take(self.owner.server_sends(piece))
+
+    def _deliver_other(self) -> None:
+        owner, server = self.owner, self.server
+        if owner.looking_up:
+            self._take(owner.name_found())
+        elif server is None:
+            return
+        elif server.hung_up:
+            self._take(owner.tell(owner.relay.backend_lost, "hung up"))
+        elif owner.server_handshaking:
+            if self.plan("handshake", b"") == "ok":
+                server.secured()
+                self._take(owner.server_handshake_done())
+            else:
+                server.hung_up = True
+                self._take(owner.server_handshake_fails())
 
     def deliver_octet(self) -> None:
         """Let the next octet of the server arrive."""
@@ -112,7 +150,7 @@ class World:
         octet, first.raw = first.raw[:1], first.raw[1:]
         if not first.raw:
             del server.outbox[0]
-        self._take(self.owner.tell(self.owner.relay.backend_received, octet, 0.0))
+        self._take(self.owner.server_sends(octet))
 
     def fail(self, last: bytes) -> None:
         """The server says something last, if it does, and is gone."""
@@ -121,7 +159,7 @@ class World:
         server.outbox.clear()
         server.hung_up = True
         if last:
-            self._take(self.owner.tell(self.owner.relay.backend_received, last, 0.0))
+            self._take(self.owner.server_sends(last))
 
     def run(self) -> None:
         """Let everything happen that nobody has to wait for."""
@@ -134,12 +172,11 @@ class World:
     # --- what comes of it --------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
-        relay = self.owner.relay
-        while not self.closed and not relay.stuffed:
+        while not self.closed and not self.owner.relay.stuffed:
             if self.unread:
-                self._take(self.owner.tell(relay.client_received, self.unread.pop(0), 0.0))
-            elif self.half_closed and not relay.eof:
-                self._take(self.owner.tell(relay.client_eof, 0.0))
+                self._take(self.owner.client_sends(self.unread.pop(0)))
+            elif self.half_closed and not self.owner.relay.eof:
+                self._take(self.owner.client_half_closes())
             else:
                 return
 
@@ -153,11 +190,14 @@ class World:
                 if name == Action.RELEASE_BACKEND.name:
                     self.kept = self.server
                 self.server = None
-            elif name in (Action.CONNECT.name, Action.NEXT_SERVER.name):
+            elif name == Action.CONNECT.name:
+                self.tried = 0
+                self._connect_server()
+            elif name == Action.NEXT_SERVER.name:
                 self._connect_server()
         if self.owner.probing and not self.closed:
             if self.unread:
-                self._take(self.owner.tell(self.owner.relay.client_received, self.unread.pop(0), 0.0))
+                self._take(self.owner.client_sends(self.unread.pop(0)))
             else:
                 self._take(QUIET.play(self.owner))
         self._read()
@@ -167,8 +207,20 @@ class World:
             self.server, self.kept = self.kept, None
             self._take(self.owner.borrow())
             return
-        self.server = Server(
-            serial=len(self.servers) + 1, keywords=self.keywords, plan=self.plan, guards_domains=self.guards_domains
+        self.tried += 1
+        if self.tried > _SERVERS:
+            self.server = None
+            self._take(self.owner.no_server())
+            return
+        offers = (self.keywords, *self.others)
+        self.server = Prepared(
+            serial=len(self.servers) + 1,
+            keywords=offers[len(self.servers) % len(offers)],
+            plan=self.plan,
+            guards_domains=self.guards_domains,
+            now=self.now,
+            once=self.once,
+            forgetful=self.forgetful,
         )
         self.servers.append(self.server)
         self.server.greet()
