@@ -324,7 +324,7 @@ class InboundSession(BackendSide):
 
 def _has_input(transport: Any) -> bool:
     """Say whether something of the client waits to be read; a close would be a reset, and replies lost."""
-    return isinstance(transport, OwnTransport) and not transport.is_quiet()
+    return isinstance(transport, OwnTransport) and transport.has_input()
 
 
 _ACTIONS: Final[dict[Action, Callable[[Any], None]]] = {

@@ -78,6 +78,8 @@ class Pool:
         if source or preamble or self._implicit:
             approach = Approach(source, preamble, self.tls if self._implicit else None)
         why = "no server is left to try" if tried else "no server of the backend has an address"
+        if source and not tried:
+            why += " of the client's family"
         while (server := self._servers.next(tried, source)) is not None:
             tried.append(server)
             leg = self._dialler.dial(owner, server, self.settings.timeouts.connect, approach)

@@ -29,6 +29,7 @@ from .transport import NOBODY, OwnTransport
 _RECORD: Final = 16384
 """Octets of plain text in the largest record (RFC 8446, 5.1): OpenSSL gives no more at a time."""
 _HEADER: Final = 5
+_CHANGE_CIPHER_SPEC: Final = 20
 _BLOCK: Final = 32 * 1024
 UNKNOWN: Final = 1 << 30
 """More records than any block of bytes holds."""
@@ -44,6 +45,11 @@ class RecordCounter:
         """Octets of the present record that have not come."""
         self._head = b""
         """The beginning of the present record, as long as its length is not known."""
+
+    @property
+    def in_record(self) -> bool:
+        """Whether part of a record has come."""
+        return bool(self._left or self._head)
 
     def count(self, data: bytes) -> int:
         """Give how many records end in ``data``."""
@@ -93,6 +99,7 @@ class TlsLayer(OwnTransport):
         "_secured",
         "_shut",
         "_speaks_first",
+        "_surely_empty",
         "_unsent",
         "connection",
         "factory",
@@ -112,6 +119,8 @@ class TlsLayer(OwnTransport):
         self._heard = False
         self._shut = False
         self._speaks_first = False
+        self._surely_empty = False
+        """Whether OpenSSL has no plain text for us as long as nothing more comes."""
         self._unsent: list[bytes] = []
         self._records = RecordCounter()
 
@@ -141,12 +150,17 @@ class TlsLayer(OwnTransport):
             return
         self._heard = True
         self.connection.bio_write(data)
-        whole = self._records.count(data)
+        records = self._records
+        # Behind the record that ends the handshake, which may have a change of cipher before it, there is nothing then.
+        most = 0 if records.in_record else 2 if data[0] == _CHANGE_CIPHER_SPEC else 1
+        whole = records.count(data)
         if self._secured:
             if whole:
                 self._deliver(whole)
-        elif self._handshake():
-            self._deliver(UNKNOWN)
+        else:
+            self._surely_empty = whole <= most
+            if self._handshake() and not self._surely_empty:
+                self._deliver(UNKNOWN)
 
     def readConnectionLost(self) -> None:
         """The peer has closed its writing side, with a close_notify before it or without."""
@@ -201,7 +215,7 @@ class TlsLayer(OwnTransport):
         why = self._decrypt(pieces, records)
         if pieces:
             self.protocol.dataReceived(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        elif not self._ended:
+        elif not self._ended and records != UNKNOWN:
             # The peer's key update or renegotiation wants an answer.
             self._flush()
         if why is not None:
@@ -251,8 +265,9 @@ class TlsLayer(OwnTransport):
         if self._ended or not self._secured:
             return None
         pieces: list[bytes] = []
-        # What came together with the end of the handshake.
-        self._decrypt(pieces, UNKNOWN)
+        if not self._surely_empty:
+            # What came together with the end of the handshake.
+            self._decrypt(pieces, UNKNOWN)
         if not pieces and isinstance(lower, OwnTransport) and (data := lower.read_now()) is not None:
             self.connection.bio_write(data)
             self._records.count(data)
@@ -264,17 +279,25 @@ class TlsLayer(OwnTransport):
 
     def is_quiet(self) -> bool:
         """Say whether the peer has neither sent any plain text nor closed. What it had sent is lost."""
+        return not self._ended and self._is_quiet(after_farewell=False)
+
+    def has_input(self) -> bool:
+        """Say whether something waits to be read, a close_notify alone not counted. What it was is lost."""
+        return not self._is_quiet(after_farewell=True)
+
+    def _is_quiet(self, *, after_farewell: bool) -> bool:
         lower = self._lower
         if not isinstance(lower, OwnTransport):
-            return not self._ended
+            return True
         while (data := lower.read_now()) is not None:
             # Session tickets come late and say nothing (RFC 8446, 4.6.1).
             self.connection.bio_write(data)
             self._records.count(data)
             pieces: list[bytes] = []
-            if self._decrypt(pieces, UNKNOWN) is not None or pieces:
+            why = self._decrypt(pieces, UNKNOWN)
+            if pieces or why or (why is not None and not after_farewell):
                 return False
-        return not self._ended and lower.is_quiet()
+        return lower.is_quiet()
 
     def soon(self, call: Callable[..., None], *arguments: Any) -> None:
         """Call a function in the next turn of the reactor."""

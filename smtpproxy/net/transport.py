@@ -46,6 +46,10 @@ class OwnTransport:
         """Say whether the peer has neither sent anything nor closed. What it had sent is lost."""
         raise NotImplementedError
 
+    def has_input(self) -> bool:
+        """Say whether something waits to be read, so that a close would be a reset. What it was is lost."""
+        return not self.is_quiet()
+
     def soon(self, call: Callable[..., None], *arguments: Any) -> None:
         """Call a function in the next turn of the reactor."""
         raise NotImplementedError

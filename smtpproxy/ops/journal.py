@@ -41,6 +41,8 @@ class Journal:
         counters.messages_accepted += reply[:1] == b"2"
         counters.messages_refused += reply[:1] in (b"4", b"5")
         counters.smuggling_lines += transaction.bare_seen
+        if not self._log.enabled("info"):
+            return
         self._log.info(
             "transaction",
             {
@@ -65,6 +67,8 @@ class Journal:
         pipeline = relay.pipeline
         saved = max(0, pipeline.replies - relay.turns)
         self._count(session, saved)
+        if not self._log.enabled("info"):
+            return
         facts, vouched = session.facts, session.vouched
         self._log.info(
             "session",
