@@ -1,7 +1,8 @@
 """Would a backend relay for whoever comes through the proxy?  Rule S14 tried out, without sending any mail.
 
 The backend sees the proxy's address, often one that it trusts.  So each server is asked, from here, whether
-it takes a foreign recipient, and the answer is held against what the listeners let through.
+it takes a foreign recipient, and the answer is held against what the listeners let through.  A server that is
+told of clients (XCLIENT, PROXY) is asked in the name of one that nobody has, from a network for documentation.
 """
 
 import contextlib
@@ -14,12 +15,21 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from smtpproxy.config import Backend, Config, Endpoint, Listener
+from smtpproxy.smtp.proxyheader import Ends, v1_header, v2_header
 
 __all__ = ["Answer", "Verdict", "ask", "check"]
 
 _PATIENCE: Final = 30.0  # seconds for the connection and for each reply
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _LONGEST_REPLY: Final = 300
+_STRANGER: Final = "192.0.2.1"  # RFC 5737
+_ENDS: Final = Ends((_STRANGER, 12345), ("192.0.2.2", 25))
+_PREAMBLES: Final = {"proxy-v1": v1_header(_ENDS), "proxy-v2": v2_header(_ENDS)}
+_UNTRIED: Final = {
+    "source-address": "clients connect to it from their own addresses",
+    "implicit": "it is spoken to inside TLS",
+    "starttls-required": "it is spoken to inside TLS",
+}
 
 
 class Verdict(enum.Enum):
@@ -38,10 +48,24 @@ class Answer(NamedTuple):
     detail: str
 
 
-class _UnixClient(smtplib.SMTP):
-    """smtplib over a Unix socket, whose path is given as the host."""
+class _Client(smtplib.SMTP):
+    """smtplib that may send a PROXY header first."""
 
-    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:  # noqa: ARG002  (smtplib's)
+    preamble = b""
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        connection = self._connect(host, port, timeout)
+        connection.sendall(self.preamble)
+        return connection
+
+    def _connect(self, host: str, port: int, timeout: float) -> socket.socket:
+        return socket.create_connection((host, port), timeout)
+
+
+class _UnixClient(_Client):
+    """The same over a Unix socket, whose path is given as the host."""
+
+    def _connect(self, host: str, port: int, timeout: float) -> socket.socket:  # noqa: ARG002  (the other's)
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(timeout)
         try:
@@ -76,38 +100,45 @@ def _check_backend(name: str, backend: Backend, listeners: list[Listener], recip
                 f"{listener.name}; name another with --relay-recipient"
             )
             return
+    untried = _UNTRIED.get(backend.identity) or _UNTRIED.get(backend.tls.mode)
+    if untried is not None:
+        print(f"backend {name} {Verdict.UNTRIED.value}: {untried}")
+        return
     accepts = False
     hostname = listeners[0].hostname if listeners else "localhost"
     for server in backend.servers:
-        verdict, detail = ask(server, recipient, hostname)
+        verdict, detail = ask(server, recipient, hostname, identity=backend.identity)
         accepts = accepts or verdict is Verdict.ACCEPTS
         if verdict is Verdict.ACCEPTS:
-            detail = f"the foreign recipient <{recipient}>: it trusts this address; keep recipient_domains strict"
+            detail = f"the foreign recipient <{recipient}>: {detail}; keep recipient_domains strict"
             print(f"{server} (backend {name}): {verdict.value} {detail}")
         else:
             print(f"{server} (backend {name}): {verdict.value}: {detail}")
     for listener in listeners:
-        if accepts and listener.recipient_domains is None:
+        if accepts and not listener.recipient_domains:
+            why = "recipient_domains: any" if listener.recipient_domains is None else "no recipient_domains"
             yield (
-                f"WARNING: OPEN RELAY: listener {listener.name} passes on every recipient "
-                f"(recipient_domains: any), and backend {name} takes foreign ones from this address. "
-                "Write out recipient_domains."
+                f"WARNING: OPEN RELAY: listener {listener.name} passes on every recipient ({why}), "
+                f"and backend {name} takes foreign ones from this address. Write out recipient_domains."
             )
 
 
-def ask(server: Endpoint, recipient: str, hostname: str, patience: float = _PATIENCE) -> Answer:
+def ask(
+    server: Endpoint, recipient: str, hostname: str, patience: float = _PATIENCE, *, identity: str = "none"
+) -> Answer:
     """Ask one server, with EHLO ``hostname``, MAIL, RCPT, RSET and QUIT, whether it takes a recipient.
 
-    ``patience`` is in seconds, for the connection and for each reply.  Never raises for what the server or
-    the network does: that is part of the answer.
+    ``patience`` is in seconds, for the connection and for each reply; ``identity`` is the backend's setting.
+    Never raises for what the server or the network does: that is part of the answer.
     """
-    client = (_UnixClient if server.kind == "unix" else smtplib.SMTP)(local_hostname=hostname, timeout=patience)
+    client = (_UnixClient if server.kind == "unix" else _Client)(local_hostname=hostname, timeout=patience)
+    client.preamble = _PREAMBLES.get(identity, b"")
     try:
         # smtplib takes a port 0 for "look for one in the host"; a Unix socket has none to give.
         greeting = client.connect(server.path or server.host, server.port or 1)
         if greeting[0] != 220:
             return Answer(Verdict.UNTRIED, f"it greets with {_shown(*greeting)}")
-        return _converse(client, recipient)
+        return _converse(client, recipient, identity)
     except smtplib.SMTPResponseException as error:
         text = error.smtp_error if isinstance(error.smtp_error, bytes) else error.smtp_error.encode()
         return Answer(Verdict.UNTRIED, _shown(error.smtp_code, text))
@@ -117,8 +148,15 @@ def ask(server: Endpoint, recipient: str, hostname: str, patience: float = _PATI
         client.close()
 
 
-def _converse(client: smtplib.SMTP, recipient: str) -> Answer:
+def _converse(client: smtplib.SMTP, recipient: str, identity: str) -> Answer:
     client.ehlo_or_helo_if_needed()
+    trusted = "anybody" if identity in _PREAMBLES else "this address"
+    if identity in {"auto", "xclient"} and client.has_extn("xclient"):
+        trusted = "anybody"
+        reply = client.docmd("XCLIENT", f"NAME=[UNAVAILABLE] ADDR={_STRANGER}")
+        if not _good(reply):
+            return Answer(Verdict.UNTRIED, f"XCLIENT gets {_shown(*reply)}")
+        client.ehlo()
     reply = client.mail("")
     if not _good(reply):
         return Answer(Verdict.UNTRIED, f"MAIL FROM:<> gets {_shown(*reply)}")
@@ -127,8 +165,9 @@ def _converse(client: smtplib.SMTP, recipient: str) -> Answer:
     with contextlib.suppress(OSError, smtplib.SMTPException):
         client.rset()
         client.quit()
-    refused = Verdict.REFUSES if 500 <= reply[0] <= 599 else Verdict.UNCLEAR
-    return Answer(Verdict.ACCEPTS if _good(reply) else refused, _shown(*reply))
+    if _good(reply):
+        return Answer(Verdict.ACCEPTS, f"it trusts {trusted}")
+    return Answer(Verdict.REFUSES if 500 <= reply[0] <= 599 else Verdict.UNCLEAR, _shown(*reply))
 
 
 def _good(reply: tuple[int, bytes]) -> bool:
