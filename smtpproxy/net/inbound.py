@@ -46,11 +46,9 @@ class InboundSession(BackendSide):
     __slots__ = (
         "_dismissed",
         "_held",
-        "certified",
         "counted",
         "factory",
         "number",
-        "trusted",
     )
 
     def __init__(self, context: Context, address: str, counted: str, vouched: Vouched | None = None) -> None:
@@ -60,13 +58,9 @@ class InboundSession(BackendSide):
         """
         super().__init__(context, address, vouched)
         self.counted = counted
-        self.trusted = context.trusts(address)
-        """Whether XCLIENT is believed here (rule H6)."""
-        self.certified = b""
-        """The login name that the client's certificate stands for."""
         self.number = context.next_number()
         secure = context.settings.tls.mode == "implicit"
-        policy = context.policy(address, secure=secure, trusted=self.trusted)
+        policy = context.policy(address, secure=secure, trusted=context.trusts(address))
         self.relay = Relay(policy, context.client_policy(address, secure=secure), context.learned(policy, address))
         self.relay.once_only = context.pool.once_only
         self.relay.trace = context.journal.tracer(self)
@@ -162,6 +156,12 @@ class InboundSession(BackendSide):
         why = with_reason(why, layer.connection)
         self.context.journal.tls_failed(self, why)
         self._tell(self.relay.client_lost, f"TLS handshake failed: {why}")
+
+    @property
+    def certified_login(self) -> bytes:
+        """The login name that the client's certificate stands for; empty if it stands for none."""
+        tls, facts = self.context.tls, self.facts
+        return b"" if tls is None or facts is None else tls.login(facts).encode()
 
     def identified(self, origin: Origin) -> None:
         """Tell the relay who the client is."""
@@ -275,7 +275,7 @@ class InboundSession(BackendSide):
         relay, context = self.relay, self.context
         learned = relay.learned
         if learned is not None and learned is not context.learned(relay.policy, self.address):
-            context.learn(relay.policy, self.address, learned, told=relay.told)
+            context.learn(relay.policy, self.address, learned, told=relay.origin is not None)
 
     def _dismiss(self) -> None:
         """Count the session out, once."""
@@ -298,7 +298,7 @@ class InboundSession(BackendSide):
         linger.makeConnection(transport)
 
     def _report_transactions(self) -> None:
-        ended, self.relay.ended = self.relay.ended, []
+        ended, self.relay.ended = self.relay.ended, ()
         for transaction in ended:
             self.context.journal.transaction_ended(self, transaction)
 

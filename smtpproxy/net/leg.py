@@ -39,7 +39,7 @@ class LegOwner(Protocol):
         """Learn that the server does not read what we send, or reads it again."""
 
     def leg_secured(self, leg: BackendLeg) -> None:
-        """Learn that the TLS handshake which was asked for is done, with the right server."""
+        """Learn that the TLS handshake is done, with the right server."""
 
 
 class Approach(NamedTuple):
@@ -60,14 +60,12 @@ PLAINLY: Final = Approach()
 class BackendLeg:
     """A Twisted protocol that tells its owner of the moment what happens to the connection."""
 
-    __slots__ = ("_approach", "_layer", "_tls", "backend", "factory", "idle_since", "owner", "server", "transport")
+    __slots__ = ("_approach", "backend", "factory", "idle_since", "owner", "server", "transport")
 
     def __init__(self, owner: LegOwner, server: Server, approach: Approach = PLAINLY) -> None:
         self.owner = owner
         self.server = server
         self._approach = approach
-        self._tls: ClientTls | None = None
-        self._layer: TlsLayer | None = None
         self.backend: Backend | None = None
         """The state of the SMTP session, while nobody else keeps it."""
         self.transport: Any = None
@@ -88,17 +86,18 @@ class BackendLeg:
 
     def start_tls(self, tls: ClientTls) -> None:
         """Begin the handshake: what the server sends from now on is part of it."""
-        self._tls = tls
-        layer = self._layer = TlsLayer(tls.connection(self.server.host), self)
+        self._approach = self._approach._replace(tls=tls)
+        layer = TlsLayer(tls.connection(self.server.host), self)
         lower, self.transport = self.transport, layer
         layer.start(lower, self, speak=True)
 
     def tls_secured(self, layer: TlsLayer) -> None:
         """See whether it is the right server."""
-        why = "" if self._tls is None else self._tls.judge(layer.connection, self.server.host)
+        tls = self._approach.tls
+        why = "" if tls is None else tls.judge(layer.connection, self.server.host)
         if why:
             self.owner.leg_lost(self, f"TLS: {why}")
-        elif self._approach.tls is None:
+        else:
             self.owner.leg_secured(self)
 
     def tls_failed(self, layer: TlsLayer, why: str) -> None:
@@ -159,12 +158,15 @@ class BackendLeg:
     def close(self, *, reset: bool = False) -> None:
         """Close, with what is still unwritten or with a reset; the owner hears nothing more."""
         self.owner = NOBODY
-        if self._layer is not None and self._tls is not None and self._layer.is_connected():
+        tls, layer = self._approach.tls, self.transport
+        if tls is None or not isinstance(layer, TlsLayer):
+            part(layer, reset=reset)
+            return
+        if layer.is_connected():
             # Tickets come behind the handshake: by now they are here.
-            self._tls.remember(self._layer.connection, self.server.host)
-        part(self.transport, reset=reset)
-        if self._layer is not None and self._tls is not None:
-            self._tls.ended(self._layer.connection)
+            tls.remember(layer.connection, self.server.host)
+        part(layer, reset=reset)
+        tls.ended(layer.connection)
 
 
 class _Nobody:

@@ -39,7 +39,6 @@ def inside_tls(session: InboundSession, layer: TlsLayer) -> None:
     """Begin inside TLS: with a greeting where there was none yet, else anew, and the client speaks (RFC 3207, 4.2)."""
     context = session.context
     session.facts = facts_of(layer.connection)
-    session.certified = b"" if context.tls is None else context.tls.login(session.facts).encode()
     context.journal.tls_secured(session)
     old, now = session.relay, context.clock()
     if context.settings.tls.mode == "implicit":
@@ -48,14 +47,14 @@ def inside_tls(session: InboundSession, layer: TlsLayer) -> None:
         return
     session.store_learned()
     relay = session.relay = _new_relay(session)
-    relay.succeed(old, now, same_client=not session.certified)
+    relay.succeed(old, now, same_client=not session.certified_login)
     relay.begin_secure()
 
 
 def change_client(session: InboundSession) -> None:
     """Go on with the client that XCLIENT has named: limits, log and offers are about it from now on (rule H6)."""
     context, old = session.context, session.relay
-    said = old.named
+    said = old.named or {}
     address, counted = session.address, session.counted
     if b"ADDR" in said:
         address = counted = parse_address(said[b"ADDR"]) or ""
@@ -83,7 +82,7 @@ def change_client(session: InboundSession) -> None:
 def _new_relay(session: InboundSession) -> Relay:
     context, address = session.context, session.address
     secure = session.facts is not None
-    policy = context.policy(address, secure=secure, trusted=session.trusted)
+    policy = context.policy(address, secure=secure, trusted=session.relay.policy.trusts_xclient)
     relay = Relay(policy, context.client_policy(address, secure=secure), context.learned(policy, address))
     relay.once_only = context.pool.once_only
     return relay
@@ -115,7 +114,7 @@ def identify(session: InboundSession) -> None:
 def _identified(session: InboundSession, name: bytes) -> None:
     if not session.relay.over:
         port, destination = ends_of(session)
-        login = session.certified or (b"" if session.vouched is None else session.vouched.login)
+        login = session.certified_login or (b"" if session.vouched is None else session.vouched.login)
         session.identified(Origin(session.address, port, destination, name, login))
 
 

@@ -77,7 +77,7 @@ class Journal:
                 "listener": session.context.settings.name,
                 "client": session.address or "unix",
                 "via": vouched.via if vouched is not None else None,
-                "login": session.certified or (vouched.login if vouched is not None else None) or None,
+                "login": session.certified_login or (vouched.login if vouched is not None else None) or None,
                 **(_tls_fields(facts) if facts is not None else {}),
                 "ehlo": (relay.ehlo or relay.heard)[5:-2] or None,
                 "backend": session.server.name if session.server is not None else None,

@@ -104,8 +104,6 @@ class Backend:
         "secret",
         "secure",
         "state",
-        "stranger",
-        "tls_refused",
         "transaction",
         "uses",
         "waiting",
@@ -127,15 +125,12 @@ class Backend:
         """What was asked and is not answered yet, in order."""
         self.waiting = 0
         """Octets in the queue."""
-        self.stranger = stranger
         self.decisions: frozenset[Verb] = _ALL if stranger else _WITHOUT_CHUNKING
         """Verbs that ``advance`` does not send by itself."""
         self.introduced: Hashable = None
         """The client that it was told of by XCLIENT."""
-        self.secure = False
-        """Whether STARTTLS was done."""
-        self.tls_refused = False
-        """Whether it does not offer STARTTLS, or has refused it, where that is no reason to leave it."""
+        self.secure: bool | None = None
+        """Whether STARTTLS was done; False: it is not offered, or was refused, and that is no reason to leave it."""
         self.attempt: tuple[Slot, Reply] | None = None
         """The EHLO that offered STARTTLS, and its reply, while STARTTLS is under way."""
         self.extensions: Extensions | None = None
@@ -162,14 +157,17 @@ class Backend:
         """Change the state; a step that is not in the table raises KeyError."""
         self.state = TRANSITIONS[self.state, event]
 
+    @property
+    def stranger(self) -> bool:
+        """Whether it has to be prepared before it gets a client's commands."""
+        return self.decisions is _ALL
+
     def estrange(self) -> None:
         """Let it be told who the client is before anything else."""
-        self.stranger = True
         self.decisions = _ALL
 
     def familiar(self) -> None:
         """Let it have the client's commands."""
-        self.stranger = False
         self.decisions = _WITHOUT_CHUNKING
 
     def secured(self) -> None:

@@ -134,7 +134,10 @@ def _bdat(relay: RelayCore, command: Slot) -> None:
         ending.end(relay, BDAT, _BAD_CHUNK, "bad chunk size")
         return
     size, last = chunk
-    stamp = b"" if relay.stamp is None or relay.chunks else relay.stamp()
+    stamp = b""
+    if relay.chunk_octets < 0:
+        relay.chunk_octets = 0
+        stamp = b"" if relay.stamp is None else relay.stamp()
     if size + len(stamp) > LARGEST_CHUNK:
         ending.end(relay, BDAT, _BAD_CHUNK, "bad chunk size")
         return
@@ -144,7 +147,6 @@ def _bdat(relay: RelayCore, command: Slot) -> None:
         slot.pieces.append(stamp)
     relay.pipeline.slots.append(slot)
     relay.chunk_octets += size
-    relay.chunks = True
     slot.binary = relay.binary
     slot.refusal = _chunk_refusal(relay)
     if slot.refusal:

@@ -50,9 +50,9 @@ class RelayCore(RelayState):
 
     def new_message(self) -> None:
         """Count anew: at this point of the client's input no transaction can be open."""
-        self.envelope = self.binary = self.chunks = False
+        self.envelope = self.binary = False
         self.recipients_asked = 0
-        self.chunk_octets = 0
+        self.chunk_octets = -1
         self.message_failed = False
 
     def say_goodbye(self, slot: Slot) -> None:

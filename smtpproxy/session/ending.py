@@ -184,4 +184,4 @@ def finish_transaction(relay: RelayCore, reply: bytes) -> None:
     if transaction is not None:
         transaction.reply = reply
         relay.transaction = None
-        relay.ended.append(transaction)
+        relay.ended = (*relay.ended, transaction)

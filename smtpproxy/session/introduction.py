@@ -99,7 +99,7 @@ def _may_skip(relay: RelayCore, backend: Backend) -> bool:
 
 
 def _tls_is_settled(relay: RelayCore, backend: Backend) -> bool:
-    return backend.secure or backend.tls_refused or relay.policy.backend_tls is BackendTls.NONE
+    return backend.secure is not None or relay.policy.backend_tls is BackendTls.NONE
 
 
 def _say_who(relay: RelayCore, backend: Backend, slot: Slot, extensions: Extensions) -> bool:
@@ -153,7 +153,7 @@ def next_step(relay: RelayCore, backend: Backend, slot: Slot, extensions: Extens
             backend.ask_again(slot)
             relay.retry("backend does not offer STARTTLS")
             return True
-        backend.tls_refused = True
+        backend.secure = False
     if policy.introduces and b"ADDR" in extensions.xclient:
         backend.ask_again(slot)
         backend.extensions = extensions
@@ -180,7 +180,6 @@ def introduced(relay: RelayCore, backend: Backend) -> None:
     """Go on after the server has taken XCLIENT: its session is as new."""
     backend.familiar()
     backend.introduced = relay.origin and relay.origin.key
-    relay.told = True
     backend.ehlo = b""
     resume(relay, backend)
 

@@ -265,7 +265,7 @@ def _own_starttls(relay: RelayCore, backend: Backend, _slot: Slot, reply: Reply)
         relay.retry(f"backend refused STARTTLS: {reply.raw!r}")
     else:
         backend.move(Event.TLS_ENDED)
-        backend.tls_refused = True
+        backend.secure = False
         attempt = backend.take_attempt()
         if attempt is not None:
             # What EHLO said holds.

@@ -75,12 +75,11 @@ class Relay(RelayCore):
         """
         self.now = now
         self.origin = old.origin if same_client else None
-        self.told = old.told
         self.trace, self.stamp, self.draining = old.trace, old.stamp, old.draining
         self.once_only = self.once_only or old.once_only
         for name in _COUNTS:
             setattr(self, name, getattr(old, name))
-        self.ended, old.ended = old.ended, []
+        self.ended, old.ended = old.ended, ()
         if old.frontend.state is State.AWAIT_CLIENT:
             # It is for the client that was named: whom we trust may send it in one burst.
             self.frontend.receive(old.frontend.take_mail_data())
@@ -207,9 +206,12 @@ class Relay(RelayCore):
         self.advance()
 
     def backend_secured(self, now: float) -> None:
-        """Learn that the TLS handshake with the server is done (the answer to START_BACKEND_TLS)."""
+        """Learn that the TLS handshake with the server is done.
+
+        It is the answer to START_BACKEND_TLS; where TLS is there from the first octet on, the greeting is next.
+        """
         self.now = now
-        if self.backend is not None:
+        if self.backend is not None and self.backend.state is BackendState.TLS:
             self.backend.secured()
             self.advance()
 

@@ -38,7 +38,6 @@ class RelayState:
         "binary",
         "chunk",
         "chunk_octets",
-        "chunks",
         "client",
         "closing",
         "command_count",
@@ -84,7 +83,6 @@ class RelayState:
         "stamp",
         "stuffed",
         "stuffer",
-        "told",
         "trace",
         "transaction",
         "turns",
@@ -104,8 +102,6 @@ class RelayState:
         self.asked_who = False
         self.forwarded: Slot | None = None
         """The last MAIL that XFORWARD went before."""
-        self.told = False
-        """Whether any backend was told, so that what was learned of it is about this client only (rule S18)."""
         self.learned = learned
         self.frontend = Frontend(limits.line, limits.auth_line)
         self.pipeline = ReplyPipeline()
@@ -126,7 +122,7 @@ class RelayState:
         """The client's last EHLO or HELO line, accepted or not."""
         self.ehlo = b""
         """The client's EHLO or HELO line, once accepted."""
-        self.named: dict[bytes, bytes] = {}
+        self.named: dict[bytes, bytes] | None = None
         """Who the client is, as a trusted proxy says by XCLIENT."""
         self.ehlo_slot: Slot | None = None
         """The client's EHLO that the backend refused, while HELO is tried."""
@@ -161,7 +157,7 @@ class RelayState:
         """Why the session ended."""
 
         self.transaction: Transaction | None = None
-        self.ended: list[Transaction] = []
+        self.ended: tuple[Transaction, ...] = ()
         """Transactions that have ended and were not fetched by the owner."""
         self.envelope = False
         """Whether a transaction may be open at the point up to which the client has been read."""
@@ -172,10 +168,8 @@ class RelayState:
         self.stuffer: ChunkStuffer | None = None
         self.chunk: ChunkSlot | None = None
         """The chunk whose octets are coming in."""
-        self.chunk_octets = 0
-        """Octets announced by BDAT for the message that comes in."""
-        self.chunks = False
-        """Whether any chunk of it was announced."""
+        self.chunk_octets = -1
+        """Octets announced by BDAT for the message that comes in; -1 before its first chunk."""
         self.verdict = b""
         """Why the message that comes in by DATA will not be taken; its data is thrown away (rule S15)."""
         self.message_failed = False

@@ -139,6 +139,7 @@ class Owner:
             return self._greet()
         old = self.relay
         assert not old.frontend.waiting, "S5: octets of before the handshake are still here"
+        self._learn()
         self._succeed(old, same_client=not self.setup.login)
         self.relay.begin_secure()
         return self.settle()
@@ -267,10 +268,11 @@ class Owner:
     def _change_client(self, output: Output) -> None:
         """Go on with the client that XCLIENT has named."""
         old = self.relay
-        said = old.named
+        said = old.named or {}
         if not self.setup.room:
             old.client_refused("too many sessions from this client")
         else:
+            self._learn()
             self.clients += 1
             if b"ADDR" in said:
                 self.address = parse_address(said[b"ADDR"]) or ""
@@ -310,11 +312,11 @@ class Owner:
 
     def _learn(self) -> None:
         relay = self.relay
-        if relay.told and not self.learned_by_client:
+        if relay.origin is not None and not self.learned_by_client:
             self.learned_by_client = True
             self.learned.clear()
         if relay.learned is not None:
-            self.learned[self.secure, self.address if self.learned_by_client else ""] = relay.learned
+            self.learned[relay.policy.secure, self.address if self.learned_by_client else ""] = relay.learned
 
     # --- what must hold ----------------------------------------------------------------------------------------------
 
