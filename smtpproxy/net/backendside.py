@@ -44,7 +44,8 @@ class BackendSide(TimedSession):
         self.server: Server | None = None
         self.reused = False
         """Whether a kept backend session served it."""
-        self._tried: list[Server] | None = None
+        self._tried: tuple[Server, ...] = ()
+        """Servers that have failed since the relay asked for one."""
 
     def _settle(self) -> None:
         """Write what the relay gives, and do what it says."""
@@ -83,7 +84,7 @@ class BackendSide(TimedSession):
     # --- carrying out ------------------------------------------------------------------------------------------------
 
     def _connect(self) -> None:
-        self._tried = []
+        self._tried = ()
         self._backend_since = self.context.clock()
         pool = self.context.pool
         if pool.settings.reuse is not None and (leg := pool.borrow(self)) is not None and leg.backend is not None:
@@ -98,7 +99,7 @@ class BackendSide(TimedSession):
 
     def _dial(self) -> None:
         pool = self.context.pool
-        tried = self._tried if self._tried is not None else []
+        tried = list(self._tried)
         identity = pool.settings.identity
         if identity == "source-address":
             leg = pool.dial(self, tried, source=self.address)
@@ -110,6 +111,7 @@ class BackendSide(TimedSession):
             self.context.journal.backend_failed(self.context.pool.name, "", leg)
             self._tell(self.relay.backend_failed, leg)
             return
+        self._tried = tuple(tried[:-1])
         self.leg = leg
         self.server = leg.server
         if self._paused & CLIENT_FULL:
@@ -133,6 +135,7 @@ class BackendSide(TimedSession):
     def _next_server(self) -> None:
         leg, self.leg = self.leg, None
         if leg is not None:
+            self._tried = (*self._tried, leg.server)
             self.context.pool.failed(leg)
             self.context.journal.backend_failed(self.context.pool.name, leg.server.name, self.relay.backend_fault)
             leg.close()

@@ -275,7 +275,8 @@ class InboundSession(BackendSide):
         relay, context = self.relay, self.context
         learned = relay.learned
         if learned is not None and learned is not context.learned(relay.policy, self.address):
-            context.learn(relay.policy, self.address, learned, told=relay.origin is not None)
+            told = relay.policy.introduces and relay.origin is not None
+            context.learn(relay.policy, self.address, learned, told=told)
 
     def _dismiss(self) -> None:
         """Count the session out, once."""

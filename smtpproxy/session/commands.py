@@ -46,6 +46,7 @@ from .frontend import Event, State
 from .introduction import is_ours
 from .message import RELAYING_DENIED, refuse_data
 from .pipeline import Slot
+from .state import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +89,7 @@ def _helo(relay: RelayCore, command: Slot) -> None:
         relay.refuse(HELO, b"501 5.5.4 HELO needs a name\r\n")
     else:
         relay.ehlo = command.raw
-        relay.promised = frozenset()
+        relay.promised = NOTHING
         relay.answer(HELO, b"250 " + relay.learned.host + b"\r\n")
 
 

@@ -69,6 +69,8 @@ def meet(relay: RelayCore, backend: Backend, slot: Slot) -> bytes | bool:
     if extensions is not None and b"ADDR" in extensions.xclient and _tls_is_settled(relay, backend):
         return _say_who(relay, backend, slot, extensions)
     if backend.introduced is not None:
+        if backend.outstanding:
+            return False
         _start_over(relay, backend)
         return True
     if slot.verb is EHLO:

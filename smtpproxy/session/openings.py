@@ -35,6 +35,7 @@ from .actions import Action
 from .backend import Event
 from .pipeline import Slot
 from .policy import BackendTls, Learned
+from .state import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +94,7 @@ def greet_again(relay: RelayCore, kept: Backend, slot: Slot) -> None:
     """Answer for a kept session, which greeted us long ago."""
     if slot.verb is GREETING:
         slot.reply = b"220 " + kept.host + b" ESMTP\r\n" if kept.host else kept.greeting
-    relay.missing = frozenset()
+    relay.missing = NOTHING
     if introduction.is_stranger(relay, kept):
         kept.estrange()
         if kept.transaction:
@@ -189,7 +190,7 @@ def _helo(relay: RelayCore, backend: Backend, slot: Slot, reply: Reply) -> None:
 def _identified(relay: RelayCore, backend: Backend, slot: Slot, extensions: Extensions) -> None:
     relay.ehlo = slot.raw
     relay.promised = extensions.keywords
-    relay.missing = frozenset()
+    relay.missing = NOTHING
     ending.finish_transaction(relay, b"")
     backend.identified(slot.raw, extensions)
     introduction.settled(relay, backend)

@@ -6,7 +6,7 @@ by which they do.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .frontend import Frontend
 from .pipeline import ReplyPipeline
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from .pipeline import Slot
     from .policy import ClientPolicy, Learned, RelayPolicy
     from .transaction import Transaction
+
+
+NOTHING: Final[frozenset[bytes]] = frozenset()
+"""One for all: Python would make an empty set of its own for each session."""
 
 
 class RelayState:
@@ -132,9 +136,9 @@ class RelayState:
         """Whether the client is being sent the keyword of early pipelining (rule S1)."""
         self.quit_slot: Slot | None = None
         """The client's QUIT, after the backend was told of it and before all else has been answered."""
-        self.promised: frozenset[bytes] = frozenset()
+        self.promised: frozenset[bytes] = NOTHING
         """The backend's extensions that this client was told of."""
-        self.missing: frozenset[bytes] = frozenset()
+        self.missing: frozenset[bytes] = NOTHING
         """Those of them that the present backend has not (rule S18)."""
         self.confidential = False
         """Whether AUTH was seen, so that what is no command may be a secret (rule H11)."""
