@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,13 +66,6 @@ def postfix_plain() -> Iterator[Postfix]:
     """A Postfix with everything that it offers, PIPELINING and CHUNKING included."""
     with postfix() as server:
         yield server
-
-
-@pytest.fixture(scope="session")
-def lasting_pki(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, project: Path) -> Any:
-    """What makes certificates, as `pki` does, but for the whole run."""
-    shared: Any = request.config.pluginmanager.get_plugin(str(project / "tests/conftest.py"))
-    return shared.Pki(tmp_path_factory.mktemp("pki"))
 
 
 @pytest.fixture(scope="session")

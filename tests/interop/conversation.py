@@ -26,7 +26,8 @@ class Conversation:
         """Connect, from the address `source` if there is one; no call waits longer than `patience` seconds for the
         server.
         """
-        self.socket = socket.create_connection(("127.0.0.1", port), patience, (source, 0))
+        # Without an address it is not bound: the kernel would take a port that free_port may have given to a server.
+        self.socket = socket.create_connection(("127.0.0.1", port), patience, (source, 0) if source else None)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
 
