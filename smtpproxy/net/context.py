@@ -117,7 +117,8 @@ class Context:
 
     def trusts(self, address: str) -> bool:
         """Say whether XCLIENT is believed of whoever connects from there (rule H6)."""
-        return address in self.settings.trusted.xclient
+        trusted = self.settings.trusted.xclient
+        return bool(trusted) and address in trusted
 
     def client_policy(self, address: str, *, secure: bool = False) -> ClientPolicy:
         """Give how a client is treated, by its address (rules S1, S2, S11)."""

@@ -246,6 +246,8 @@ def _meet(relay: RelayCore, backend: Backend, slot: Slot) -> bool:
 
 
 def _uses_missing(relay: RelayCore, slot: Slot) -> bool:
+    if not relay.missing:
+        return False
     if slot.verb is not MAIL and slot.verb is not RCPT:
         return slot.verb.name in relay.missing
     used = extensions_used(parameters(slot.raw[5:].rstrip(b"\r\n")))
