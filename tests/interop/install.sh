@@ -17,7 +17,7 @@ policy=/usr/sbin/policy-rc.d
 our_policy=no
 plain=(
     swaks libnet-ssleay-perl netcat-openbsd curl openssl # clients
-    haproxy nginx libnginx-mod-mail                      # what stands in front of us
+    haproxy nginx libnginx-mod-mail libnginx-mod-stream  # what stands in front of us
     iproute2 procps nftables iptables                    # networks of their own
 )
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
