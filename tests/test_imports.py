@@ -18,8 +18,11 @@ CONFIG_IMPORTERS = {"cli", "service", "generation", "ops", "net", "config"}
 CORE = {"session", "smtp"}
 NOT_IN_CORE = {
     "asyncio", "datetime", "dns", "http", "logging", "os", "select", "selectors", "signal", "socket", "ssl",
-    "subprocess", "syslog", "threading", "time", "twisted", "zope", "OpenSSL",
+    "subprocess", "syslog", "threading", "time", "twisted", "zope", "OpenSSL", "cryptography", "service_identity",
 }  # fmt: skip
+
+# There is one TLS in the process, pyOpenSSL's, and one layer of ours upon it (net/tls.py).
+OTHER_TLS = ("ssl", "twisted.internet.ssl", "twisted.internet._sslverify", "twisted.protocols.tls")
 
 
 class Import(NamedTuple):
@@ -97,6 +100,15 @@ def test_the_core_knows_no_clock_and_no_outside(found: list[Import]) -> None:
         if item.floor in CORE and item.module.partition(".")[0] in NOT_IN_CORE
     ]
     assert wrong == []
+
+
+def test_there_is_one_tls(found: list[Import]) -> None:
+    assert any(item.module.startswith("OpenSSL") for item in found)
+    assert [
+        f"{item.place}: {item.module}"
+        for item in found
+        if any(f"{item.module}.".startswith(f"{other}.") for other in OTHER_TLS)
+    ] == []
 
 
 def test_only_the_command_line_imports_the_reactor(found: list[Import]) -> None:

@@ -79,6 +79,8 @@ class Relay(RelayCore):
         self.once_only = self.once_only or old.once_only
         for name in _COUNTS:
             setattr(self, name, getattr(old, name))
+        # One can be open only where the server has refused RSET.
+        ending.finish_transaction(old, b"")
         self.ended, old.ended = old.ended, ()
         if old.frontend.state is State.AWAIT_CLIENT:
             # It is for the client that was named: whom we trust may send it in one burst.

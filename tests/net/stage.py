@@ -267,9 +267,11 @@ class Stage:
         tls: Any = None,
         backend_tls: Any = None,
         names: Any = None,
+        journal: Any = None,
     ) -> None:
         self.reactor = FakeReactor()
         self.journal = FakeJournal()
+        """Who is told what happened, unless it is the ``journal`` given."""
         settings = backend_settings or backend()
         self.servers = Servers(settings.servers, settings.rest, self.reactor.seconds)
         assert self.servers.resolve() == []
@@ -281,7 +283,7 @@ class Stage:
             listener_settings or listener(),
             self.pool,
             self.sweep,
-            self.journal,
+            journal or self.journal,
             self.reactor.seconds,
             tls=tls,
             names=names,

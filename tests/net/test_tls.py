@@ -19,7 +19,7 @@ from smtpproxy.net.tls import RecordCounter
 from .fakes import Producer
 from .tlslayer import Joined
 from .tlspeers import a_client, server_tls
-from .tlsstage import cut_up, shake_hands
+from .tlsstage import CLOSE_NOTIFY, cut_up, shake_hands
 
 BOTH = pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION], ids=["1.2", "1.3"])
 ROLES = pytest.mark.parametrize("as_client", [False, True], ids=["server", "client"])
@@ -266,6 +266,48 @@ def test_s18_a_peer_that_spoke_or_left_is_not_quiet(tls: Any, noise: str) -> Non
     else:
         joined.lower.kernel.append(b"421 in clear\r\n")
     assert not joined.layer.is_quiet()
+
+
+@pytest.mark.parametrize(
+    ("waits", "input_waits"),
+    [
+        ("nothing", False),
+        ("farewell", False),
+        ("farewell and more", False),
+        ("text", True),
+        ("end", True),
+        ("junk", True),
+    ],
+)
+def test_whether_something_waits_that_a_close_would_turn_into_a_reset(
+    tls: Any, waits: str, *, input_waits: bool
+) -> None:
+    """A farewell alone is read by looking, and nothing that follows it counts."""
+    joined = Joined(tls, lean=True).secure()
+    if waits == "text":
+        joined.lower.kernel.append(joined.peer.say(b"NOOP\r\n"))
+    elif waits.startswith("farewell"):
+        joined.lower.kernel.append(joined.peer.bye())
+        if waits.endswith("more"):
+            joined.lower.kernel.append(b"in clear\r\n")
+    elif waits == "junk":
+        joined.lower.kernel.append(b"\x17\x03\x03\x00\x20" + b"x" * 32)
+    elif waits == "end":
+        joined.lower.half_open = True
+    assert joined.layer.has_input() is input_waits
+    assert not Joined(tls).secure().layer.has_input(), "where nobody can look, nothing is seen"
+
+
+def test_the_last_text_and_the_farewell_are_one_write(tls: Any) -> None:
+    joined = Joined(tls).secure()
+    joined.lower.writes = 0
+    joined.layer.write_last(b"221 bye\r\n")
+    joined.layer.write(b"never\r\n")
+    joined.layer.write_last(b"never\r\n")
+    joined.layer.loseWriteConnection()
+    assert joined.lower.writes == 1
+    assert joined.heard() == b"221 bye\r\n"
+    assert joined.peer.ended == CLOSE_NOTIFY
 
 
 def test_the_addresses_are_those_of_the_transport(tls: Any) -> None:

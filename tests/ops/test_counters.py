@@ -10,6 +10,7 @@ def test_every_counter_starts_at_zero_and_is_listed_once() -> None:
     assert set(values.values()) == {0}
     assert set(values) == set(Counters.__annotations__)
     assert {"sessions", "round_trips_saved", "smuggling_lines", "relay_refused", "internal_errors"} <= set(values)
+    assert {"tls_handshakes", "tls_resumed", "tls_failures"} <= set(values)
 
 
 def test_as_dict_is_a_copy_of_the_present_values() -> None:

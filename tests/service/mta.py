@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 from dataclasses import dataclass, field
+from typing import Any
 
 from .waiting import PATIENCE, eventually
 
@@ -87,6 +88,10 @@ class Mta:
         eventually(lambda: self.messages, "a message at the server")
         return self.messages.pop(0)
 
+    def watch(self, connection: socket.socket) -> None:
+        """Note a connection that has to be closed in the end."""
+        self._connections.append(connection)
+
     def drop(self) -> None:
         """Close every connection."""
         for connection in self._connections:
@@ -99,7 +104,7 @@ class Mta:
                 connection, _ = self._listening.accept()
             except OSError:
                 return
-            self._connections.append(connection)
+            self.watch(connection)
             thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
             self._threads.append(thread)
             thread.start()
@@ -109,11 +114,10 @@ class Mta:
             if connection.family != socket.AF_UNIX:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             dialogue = _Dialogue(self, connection)
-            if self.script.headed:
-                dialogue.read_header()
-            if self.script.implicit:
-                dialogue.begin_tls()
-            dialogue.greet_and_run()
+            try:
+                dialogue.run()
+            finally:
+                dialogue.close()
 
 
 class _Dialogue:
@@ -121,7 +125,7 @@ class _Dialogue:
 
     def __init__(self, mta: Mta, connection: socket.socket) -> None:
         self._mta = mta
-        self._connection = connection
+        self._connection: Any = connection
         self._buffer = b""
         self._sender = ""
         self._recipients: list[str] = []
@@ -129,15 +133,22 @@ class _Dialogue:
         self._commands: list[str] = []
         mta.commands.append(self._commands)
 
-    def read_header(self) -> None:
-        self._commands.append(self._line() or "")
+    def close(self) -> None:
+        self._connection.close()
 
-    def begin_tls(self) -> None:
-        assert self._mta.script.tls is not None
+    def _begin_tls(self) -> None:
+        tls = self._mta.script.tls
+        assert tls is not None
         assert not self._buffer
-        self._connection = self._mta.script.tls.wrap_socket(self._connection, server_side=True)
+        self._connection = tls.wrap_socket(self._connection, server_side=True, do_handshake_on_connect=False)
+        self._mta.watch(self._connection)
+        self._connection.do_handshake()
 
-    def greet_and_run(self) -> None:
+    def run(self) -> None:
+        if self._mta.script.headed:
+            self._commands.append(self._line() or "")
+        if self._mta.script.implicit:
+            self._begin_tls()
         self._connection.sendall(self._mta.script.greeting)
         while (line := self._line()) is not None:
             verb = line[:4].upper()
@@ -151,7 +162,7 @@ class _Dialogue:
             if verb == "QUIT":
                 return
             if verb == "STAR" and reply[:3] == b"220":
-                self.begin_tls()
+                self._begin_tls()
             if reply[:3] == b"354" and not self._mail_data():
                 return
             if reply[:3] == b"334":

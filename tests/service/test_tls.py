@@ -12,9 +12,9 @@ import pytest
 
 from .client import Client
 from .conftest import TRANSPORTS, MakeMta, MakeProxy
-from .process import Process
+from .process import Process, listener
 from .tlstools import client_context, server_context, with_tls
-from .waiting import eventually
+from .waiting import eventually, free_port
 
 ENVELOPE = b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@example.org>\r\n"
 MESSAGE = b"Subject: x\r\n\r\ntext\r\n"
@@ -32,69 +32,90 @@ def counters(process: Process) -> dict[str, int]:
 def test_bursts_inside_tls_and_sessions_that_are_resumed(
     proxy: MakeProxy, mta: MakeMta, pki: Any, transport: str
 ) -> None:
-    """STARTTLS, and TLS from the first octet on; each once in full, and once resumed."""
+    """By STARTTLS, and with TLS from the first octet on; each once in full, and once resumed."""
     pair, context = pki.pair(), client_context(pki)
-    server = mta()
-    for mode in ("starttls", "implicit"):
-        process = proxy()
-        process.simple([server.endpoint], service={"transport": transport}, tls=with_tls(pair, mode))
-        process.start()
+    server, process = mta(), proxy()
+    ports = {"starttls": process.port, "implicit": free_port()}
+    listeners = [listener(mode, [f"127.0.0.1:{port}"], tls=with_tls(pair, mode)) for mode, port in ports.items()]
+    process.configure(listeners, {"mta": {"servers": [server.endpoint]}}, service={"transport": transport})
+    process.start()
+    for mode, port in ports.items():
         session = None
         for _ in range(2):
-            with Client(process.address()) as client:
+            with Client(("127.0.0.1", port)) as client:
                 if mode == "starttls":
                     client.send(b"EHLO client.example\r\nSTARTTLS\r\n")
                     assert client.codes(3) == [220, 250, 220]
                 client.secure(context, session=session)
                 client.send(BURST)
                 read = client.to_the_end()
-                assert [reply[:3] for reply in read[mode == "implicit" :]] == [b"250"] * 4 + [b"221"]
-                assert b"STARTTLS" not in read[mode == "implicit"]
-                assert b"PIPE_CONNECT" in read[mode == "implicit"]
+                if mode == "implicit":
+                    assert read.pop(0)[:3] == b"220"
+                assert [reply[:3] for reply in read] == [b"250"] * 4 + [b"221"]
+                assert b"STARTTLS" not in read[0]
+                assert b"PIPE_CONNECT" in read[0]
                 assert client.tls.session_reused == (session is not None)
                 session = client.tls.session
             assert server.message().data == MESSAGE
-        process.wait_for("session", 2)
-        process.stop()
-        first, second = process.events("session")
-        assert [each.get("resumed") for each in (first, second)] == [None, True]
-        for event in (first, second):
-            assert (event["tls"], event["sni"], event["end"]) == ("TLSv1.3", "mx.example.org", "quit")
-            assert event["cipher"].startswith("TLS_")
-            assert "fingerprint" not in event
-        assert process.events("internal_error") == []
-        counted = counters(process)
-        assert [counted[f"tls_{what}"] for what in ("handshakes", "resumed", "failures")] == [2, 1, 0]
-        (loaded,) = process.events("certificate_loaded")
-        assert (loaded["owner"], loaded["file"]) == ("listener mx", str(pair.cert))
-        assert loaded["names"] == ["mx.example.org"]
+    process.wait_for("session", 4)
+    process.stop()
+    events = process.events("session")
+    assert [(each["listener"], each.get("resumed")) for each in events] == [
+        ("starttls", None),
+        ("starttls", True),
+        ("implicit", None),
+        ("implicit", True),
+    ]
+    for event in events:
+        assert (event["tls"], event["sni"], event["end"]) == ("TLSv1.3", "mx.example.org", "quit")
+        assert event["cipher"].startswith("TLS_")
+        assert "fingerprint" not in event
+    assert process.events("internal_error") == []
+    counted = counters(process)
+    assert [counted[f"tls_{what}"] for what in ("handshakes", "resumed", "failures")] == [4, 2, 0]
+    loaded = process.events("certificate_loaded")
+    assert [each["owner"] for each in loaded] == ["listener starttls", "listener implicit"]
+    assert {(each["file"], *each["names"]) for each in loaded} == {(str(pair.cert), "mx.example.org")}
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_failed_handshakes(proxy: MakeProxy, mta: MakeMta, pki: Any, transport: str) -> None:
-    """Each is said in a line, those of an open port that nobody wants are not; the time for one is limited."""
-    process, waiting = proxy(), {"tls_handshake": "300 ms", "close": "300 ms"}
-    process.simple(
-        [mta().endpoint],
-        service={"transport": transport},
-        tls=with_tls(pki.pair(), "implicit"),
-        timeouts=waiting,
-    )
+def test_h5_h7_failed_handshakes_and_a_farewell_in_the_middle_of_a_message(
+    proxy: MakeProxy, mta: MakeMta, pki: Any, transport: str
+) -> None:
+    """Each failure is said in a line, but not a look whether the port is open; the time for a handshake is limited."""
+    server, process = mta(), proxy()
+    pair, hasty = pki.pair(), ("127.0.0.1", free_port())
+    wait = {"tls_handshake": "300 ms"}
+    listeners = [
+        listener("mx", [f"127.0.0.1:{process.port}"], tls=with_tls(pair, "implicit")),
+        listener("hasty", [f"127.0.0.1:{hasty[1]}"], tls=with_tls(pair, "implicit"), timeouts=wait),
+    ]
+    process.configure(listeners, {"mta": {"servers": [server.endpoint]}}, service={"transport": transport})
     process.start()
-    with Client(process.address()) as slow, Client(process.address()) as http:
+    with Client(hasty) as slow:
+        assert slow.sock.recv(100) == b"", "it has said nothing for too long"
+    with Client(process.address()) as http:
         http.send(b"GET / HTTP/1.1\r\nHost: mx.example.org\r\n\r\n")
         assert not http.sock.recv(100).startswith(b"421")
-        foreign = client_context(pki)
-        foreign.set_alpn_protocols(["h2"])
-        with Client(process.address()) as client, pytest.raises(ssl.SSLError, match="NO_APPLICATION_PROTOCOL"):
-            client.secure(foreign)
-        stranger = ssl.create_default_context(cafile=str(pki.ca("Another").path))
-        with Client(process.address()) as client, pytest.raises(ssl.SSLCertVerificationError):
-            client.secure(stranger)
-        Client(process.address()).sock.close()
-        assert slow.sock.recv(100) == b"", "it has said nothing for too long"
-    process.wait_for("session", 5)
+    foreign = client_context(pki)
+    foreign.set_alpn_protocols(["h2"])
+    with Client(process.address()) as client, pytest.raises(ssl.SSLError, match="no application protocol"):
+        client.secure(foreign)
+    stranger = ssl.create_default_context(cafile=str(pki.ca("Another").path))
+    with Client(process.address()) as client, pytest.raises(ssl.SSLCertVerificationError):
+        client.secure(stranger)
+    Client(process.address()).sock.close()
+    with Client(process.address()) as client:
+        client.secure(client_context(pki)).begin().begin_data()
+        client.send(b"Subject: half of it\r\n")
+        with client.tls.unwrap() as clear:
+            clear.sendall(b"\r\n.\r\nQUIT\r\n")
+            assert clear.recv(100) == b""
+    process.wait_for("session", 6)
     process.stop()
+    assert server.messages == []
+    (transaction,) = process.events("transaction")
+    assert not (transaction.get("reply") or "").startswith("2")
     reasons = {event["why"] for event in process.events("tls_failed")}
     assert len(process.events("tls_failed")) == 3
     assert any("h2" in why for why in reasons)
@@ -117,47 +138,28 @@ def test_sigterm_inside_tls_and_in_the_handshake(proxy: MakeProxy, mta: MakeMta,
         assert shaking.begin().code(b"STARTTLS") == 220
         process.signal(signal.SIGTERM)
         (told,) = idle.to_the_end()
+        idle.sock.close()
         assert told.startswith(b"421 4.3.2 proxy.example.org ")
         (told,) = shaking.secure(context).to_the_end()
+        shaking.sock.close()
         assert told.startswith(b"421 4.3.2 ")
         busy.send(MESSAGE + b".\r\n")
         assert [reply[:3] for reply in busy.to_the_end()] == [b"250", b"421"]
+        busy.sock.close()
         assert process.ended() == 0
     assert server.message().data == MESSAGE
     assert {event["end"] for event in process.events("session")} == {"shutdown"}
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-def test_h7_a_farewell_in_the_middle_of_a_message_leaves_none(
-    proxy: MakeProxy, mta: MakeMta, pki: Any, transport: str
-) -> None:
-    server, process = mta(), proxy()
-    process.simple([server.endpoint], service={"transport": transport}, tls=with_tls(pki.pair(), "implicit"))
-    process.start()
-    with Client(process.address()) as client:
-        client.secure(client_context(pki)).begin().begin_data()
-        client.send(b"Subject: half of it\r\n")
-        clear = client.tls.unwrap()
-        clear.sendall(b"\r\n.\r\nQUIT\r\n")
-        assert clear.recv(100) == b""
-        clear.close()
-    process.wait_for("session")
-    process.stop()
-    assert server.messages == []
-    (transaction,) = process.events("transaction")
-    assert not (transaction.get("reply") or "").startswith("2")
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
-def test_h9_neither_side_fills_the_memory(proxy: MakeProxy, mta: MakeMta, pki: Any, transport: str) -> None:
-    """TLS on both sides; the server stops to read, and goes on."""
+def test_h9_a_server_that_stops_to_read_does_not_fill_the_memory(proxy: MakeProxy, mta: MakeMta, pki: Any) -> None:
+    """TLS on both sides, and Twisted's own transports."""
     pair = pki.pair()
     server = mta(receive_buffer=65536, tls=server_context(pair))
     process = proxy()
     process.simple(
         [server.endpoint],
         backend={"identity": "none", "tls": {"mode": "starttls-required", "verify": "none"}},
-        service={"transport": transport},
+        service={"transport": "stock"},
         tls=with_tls(pair, "implicit"),
     )
     process.start()

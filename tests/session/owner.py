@@ -307,12 +307,14 @@ class Owner:
         relay = self._new_relay()
         relay.succeed(old, 0.0, same_client=same_client, keep_backend=keep_backend)
         assert old.backend is None, "S10: two relays with one server"
+        assert old.transaction is None, "a transaction that nobody hears of again"
+        assert not old.ended, "transactions that are told twice"
         assert not old.backend_out, f"S6: {old.backend_out!r} is lost"
         self.relay = relay
 
     def _learn(self) -> None:
         relay = self.relay
-        if relay.origin is not None and not self.learned_by_client:
+        if relay.origin is not None and relay.policy.introduces and not self.learned_by_client:
             self.learned_by_client = True
             self.learned.clear()
         if relay.learned is not None:
@@ -321,9 +323,7 @@ class Owner:
     # --- what must hold ----------------------------------------------------------------------------------------------
 
     def _check_hand_over(self) -> None:
-        relay = self.relay
-        assert not relay.pipeline.slots, "S5: replies are owed, and another relay takes over"
-        assert relay.transaction is None, "S6: a transaction goes on"
+        assert not self.relay.pipeline.slots, "S5: replies are owed, and another relay takes over"
 
     def _check(self) -> None:
         relay = self.relay

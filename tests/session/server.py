@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-ENDS_GROUP = frozenset({b"EHLO", b"HELO", b"DATA", b"VRFY", b"EXPN", b"HELP", b"NOOP", b"ETRN", b"AUTH", b"QUIT"})
+ENDS_GROUP = frozenset(b"EHLO HELO DATA VRFY EXPN HELP NOOP ETRN AUTH QUIT STARTTLS XCLIENT".split())
 FOREIGN = b"@foreign.example"
 MARK = b"smuggled"
 """Stands in the text of messages, in what looks like commands, and must never stand in a command."""

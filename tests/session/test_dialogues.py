@@ -48,10 +48,12 @@ def answered(owner: Owner) -> bytes:
 
 
 def is_last_word(owner: Owner, output: Output, known: bytes) -> bool:
-    """Say whether a session has ended with what was known and one 421; amid a TLS handshake nothing can be said."""
+    """Say whether a session has ended with what was known, and with one 421; amid a handshake nothing can be said."""
     if owner.handshaking:
         return not output.client
-    return bool(re.fullmatch(rb"421 [^\r\n]*\r\n", output.client.removeprefix(known)))
+    *_, last, rest = output.client.split(b"\r\n")
+    more = output.client.removeprefix(known)
+    return last[:4] == b"421 " and not rest and more in (b"", last + b"\r\n")
 
 
 def message_is_unfinished(owner: Owner) -> bool:

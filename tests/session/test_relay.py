@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from smtpproxy.session.backend import Backend
+from smtpproxy.session.origin import Origin
 from smtpproxy.session.pipeline import Slot
 from smtpproxy.session.relay import Relay
 from smtpproxy.smtp.commands import BDAT, DATA, Wait
@@ -392,7 +393,15 @@ def test_h11_a_commands_line_is_shown_as_it_is_where_there_is_no_secret() -> Non
 
 
 @pytest.mark.parametrize(
-    "name", ["s17-quit-alone", "s10-client-vanishes-in-the-middle-of-mail-data", "h08-unasked-421"]
+    "name",
+    [
+        "s17-quit-alone",
+        "s10-client-vanishes-in-the-middle-of-mail-data",
+        "h08-unasked-421",
+        "s06-handshake-fails",
+        "s10-client-vanishes-in-the-servers-handshake",
+        "s10-client-vanishes-in-its-look-up",
+    ],
 )
 def test_events_that_come_too_late_change_nothing(name: str) -> None:
     """What happens to connections that are being closed is nobody's business, in whatever order it is told."""
@@ -406,6 +415,9 @@ def test_events_that_come_too_late_change_nothing(name: str) -> None:
         lambda: relay.client_eof(0.0),
         lambda: relay.client_lost("reset"),
         relay.client_timed_out,
+        lambda: relay.client_identified(Origin("192.0.2.7", 25, None, b"client.example")),
+        lambda: relay.client_refused("no room"),
+        lambda: relay.backend_secured(0.0),
         lambda: relay.backend_received(b"250 2.0.0 Late\r\n", 0.0),
         lambda: relay.backend_borrowed(kept),
         lambda: relay.backend_lost("reset"),

@@ -45,10 +45,16 @@ def test_rfc_2920_what_ends_a_group() -> None:
     """RFC 2920, 3.1: these can only be the last command in a group; MAIL, RCPT, RSET (and BDAT, RFC 3030) need not."""
     enders = {name for name, verb in VERBS.items() if verb.ends_group}
     assert enders >= {b"EHLO", b"DATA", b"VRFY", b"EXPN", b"QUIT", b"NOOP", b"HELO", b"AUTH", b"ETRN", b"HELP"}
+    assert enders >= {b"STARTTLS", b"XCLIENT"}
     assert enders.isdisjoint({b"MAIL", b"RCPT", b"RSET", b"BDAT"})
     assert not commands.END_OF_DATA.ends_group
     assert commands.GREETING.ends_group
     assert commands.CHUNKS_AS_DATA.ends_group
+    # What changes everything that follows is waited for; XFORWARD goes out with its MAIL.
+    assert commands.OWN_STARTTLS.ends_group
+    assert commands.OWN_XCLIENT.ends_group
+    assert commands.OWN_EHLO.ends_group
+    assert not commands.OWN_XFORWARD.ends_group
 
 
 def test_rfc_5321_which_time_out_waits_for_the_reply() -> None:

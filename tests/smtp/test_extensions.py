@@ -19,8 +19,12 @@ def policy(
     chunking: bool = True,
     message_size: int | None = None,
     recipients: int = 1000,
+    auth: bool = True,
+    also: tuple[bytes, ...] = (),
 ) -> ExtensionPolicy:
-    return ExtensionPolicy(allowed, EARLY, chunking=chunking, message_size=message_size, recipients=recipients)
+    return ExtensionPolicy(
+        allowed, EARLY, chunking=chunking, message_size=message_size, recipients=recipients, auth=auth, also=also
+    )
 
 
 def reply(*lines: bytes) -> bytes:
@@ -169,6 +173,57 @@ def test_s1_early_pipelining_only_where_asked_for_and_only_with_pipelining() -> 
 def test_s8_whether_the_backend_takes_groups() -> None:
     assert policy().adapt(reply(b"mx", b"pipelining"))[1].pipelining
     assert not policy().adapt(reply(b"mx", b"DSN"))[1].pipelining
+
+
+# --- what is ours, and what is for us ------------------------------------------------------------------------------
+
+
+def test_s7_our_own_lines_come_first_and_the_backends_never_in_their_place() -> None:
+    maker = policy(also=(b"STARTTLS", b"XCLIENT NAME ADDR"))
+    expected = [*OURS, b"STARTTLS", b"XCLIENT NAME ADDR", b"DSN"]
+    assert offered(maker, b"DSN") == expected
+    assert offered(maker, b"STARTTLS", b"XCLIENT HELO", b"XFORWARD NAME", b"DSN") == expected
+    assert lines_of(maker.nothing.reply(b"mx", early=False)) == [b"mx", *expected[:-1]]
+
+
+def test_auth_is_passed_on_or_not() -> None:
+    """RFC 4954, 4: not where it would not be taken; and never in its old spelling."""
+    lines = (b"AUTH PLAIN LOGIN", b"AUTH=PLAIN", b"auth login", b"DSN")
+    assert offered(policy(auth=True), *lines) == [*OURS, b"AUTH PLAIN LOGIN", b"DSN"]
+    assert offered(policy(auth=False), *lines) == [*OURS, b"DSN"]
+    assert policy(auth=False).adapt(reply(b"mx", b"AUTH PLAIN"))[1].dropped == [b"AUTH"]
+    assert offered(policy(allowed=("DSN",), auth=True), *lines) == [*OURS, b"DSN"]
+
+
+def test_whether_the_backend_offers_starttls() -> None:
+    assert policy().adapt(reply(b"mx", b"StartTLS"))[1].starttls
+    assert not policy().adapt(reply(b"mx", b"STARTTLSX", b"DSN"))[1].starttls
+    assert not policy(also=(b"STARTTLS",)).adapt(reply(b"mx", b"DSN"))[1].starttls
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b"XCLIENT NAME ADDR", {b"NAME", b"ADDR"}),
+        (b"xclient Name  addr ", {b"NAME", b"ADDR"}),
+        (b"XCLIENT", set()),
+        (b"XCLIENTS NAME ADDR", set()),
+    ],
+)
+def test_what_the_backend_takes_with_xclient(line: bytes, expected: set[bytes]) -> None:
+    _, extensions = policy(also=(b"XCLIENT HELO",)).adapt(reply(b"mx", b"XFORWARD PORT", line))
+    assert extensions.xclient == expected
+    assert extensions.xforward == {b"PORT"}
+
+
+def test_what_is_for_us_is_no_promise_to_the_client() -> None:
+    """S18: a server without it keeps all promises that clients were made."""
+    _, rich = policy().adapt(reply(b"mx", b"STARTTLS", b"XCLIENT ADDR", b"XFORWARD ADDR", b"DSN"))
+    _, poor = policy().adapt(reply(b"mx", b"DSN"))
+    assert rich.keywords == {b"DSN"}
+    assert poor.missing(rich.keywords) == frozenset()
+    assert policy().nothing.xclient == policy().nothing.xforward == frozenset()
+    assert not policy().nothing.starttls
 
 
 # --- the memo -----------------------------------------------------------------------------------------------------
