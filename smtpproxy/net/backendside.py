@@ -126,7 +126,8 @@ class BackendSide(TimedSession):
         if self.context.pool.settings.identity == "proxy-v1":
             return v1_header(ends)
         facts = self.facts
-        if facts is None:
+        if facts is None or self.context.settings.tls.mode != "implicit":
+            # With STARTTLS it would depend on when the connection is opened whether there is something to tell.
             return v2_header(ends)
         common_name = succession.common_name(facts.subject)
         tls = ProxyTls(facts.version, facts.cipher, common_name, facts.verified, facts.servername, facts.alpn)

@@ -11,9 +11,8 @@ from smtpproxy.net import succession
 from smtpproxy.session.relay import Relay
 
 from .stage import AGES, Stage
-from .test_tlssessions import ENVELOPE, GREETING, OK, in_mail_data, inside
 from .tlspeers import a_client
-from .tlsstage import CLOSE_NOTIFY, SecureClient, TlsScene
+from .tlsstage import CLOSE_NOTIFY, ENVELOPE, GREETING, OK, SecureClient, TlsScene, in_mail_data, inside
 
 LOWERS = pytest.mark.parametrize("lean", [True, False], ids=["lean", "stock"])
 MODES = pytest.mark.parametrize("mode", ["implicit", "starttls"])

@@ -9,16 +9,24 @@ import pytest
 
 from .stage import CLIENT, EHLO_REPLY, Stage
 from .tlspeers import a_client
-from .tlsstage import CLOSE_NOTIFY, STARTTLS_REPLY, SecureClient, TlsScene
+from .tlsstage import (
+    CLOSE_NOTIFY,
+    EHLO,
+    ENVELOPE,
+    GREETING,
+    OK,
+    STARTTLS_REPLY,
+    SecureClient,
+    TlsScene,
+    in_mail_data,
+    inside,
+    ready_for_tls,
+)
 
 LOWERS = pytest.mark.parametrize("lean", [True, False], ids=["lean", "stock"])
 CONNECTS = pytest.mark.parametrize("connect", ["eager", "lazy"])
-GREETING = b"220 mx.example.org ESMTP\r\n"
-EHLO = b"EHLO client.example\r\n"
-ENVELOPE = b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@example.org>\r\n"
 MESSAGE = b"Subject: hello\r\n\r\ntext\r\n"
 CHUNK = b"BDAT %d LAST\r\n" % len(MESSAGE) + MESSAGE
-OK = b"250 ok\r\n"
 SYNCHRONISATION = b"554 5.5.0 Input behind a command that must end a group\r\n"
 
 
@@ -30,45 +38,6 @@ def scene(stage: Callable[..., Stage], pki: Any) -> TlsScene:
 def codes(read: bytes) -> list[bytes]:
     """The code of each reply."""
     return [line[:3] for line in read.splitlines() if line[3:4] == b" "]
-
-
-def ready_for_tls(stage: Stage, *, lean: bool = False) -> SecureClient:
-    """A client that has been offered STARTTLS, and has been told to go ahead."""
-    client = SecureClient(stage, lean=lean)
-    stage.answer(GREETING)
-    client.take()
-    client.send(EHLO)
-    stage.answer(EHLO_REPLY)
-    assert b"250-STARTTLS\r\n" in client.take()
-    client.ask_for_tls()
-    return client
-
-
-def inside(stage: Stage, mode: str = "implicit", *, lean: bool = False) -> SecureClient:
-    """A client that has said EHLO inside TLS."""
-    if mode == "implicit":
-        client = SecureClient(stage, lean=lean).handshake()
-        stage.answer(GREETING)
-        assert client.take() == GREETING
-    else:
-        client = ready_for_tls(stage, lean=lean).handshake()
-    client.send(EHLO)
-    assert stage.asked() == EHLO
-    stage.answer(EHLO_REPLY)
-    assert b"250-PIPELINING\r\n" in client.take()
-    return client
-
-
-def in_mail_data(stage: Stage, *, lean: bool = False) -> SecureClient:
-    """A client whose mail data is expected."""
-    client = inside(stage, lean=lean)
-    client.send(ENVELOPE)
-    stage.answer(OK + OK)
-    client.take()
-    client.send(b"DATA\r\n")
-    stage.answer(b"354 go\r\n")
-    assert client.take() == b"354 go\r\n"
-    return client
 
 
 def with_finished(client: SecureClient, text: bytes) -> None:

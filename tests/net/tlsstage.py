@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from OpenSSL import SSL
 
-from .stage import CLIENT, Client, FakeTransport, Stage
+from .stage import CLIENT, EHLO_REPLY, Client, FakeTransport, Stage
 from .tlspeers import a_client, a_connection, listener_tls, server_tls
 
 if TYPE_CHECKING:
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 CLOSE_NOTIFY = "close_notify"
 STARTTLS_REPLY = b"220 2.0.0 Ready to start TLS\r\n"
+GREETING = b"220 mx.example.org ESMTP\r\n"
+EHLO = b"EHLO client.example\r\n"
+ENVELOPE = b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@example.org>\r\n"
+OK = b"250 ok\r\n"
 
 
 class TlsPeer:
@@ -158,3 +162,42 @@ class TlsScene:
             settings["tls"] = listener_tls(self.pair, mode=mode, **tls)
             contexts = server_tls(self.pair, mode=mode, **tls)
         return self._make(listener=settings, tls=contexts, backend_tls=backend_tls, names=names, **changes)
+
+
+def ready_for_tls(stage: Stage, *, lean: bool = False) -> SecureClient:
+    """A client that has been offered STARTTLS, and has been told to go ahead."""
+    client = SecureClient(stage, lean=lean)
+    stage.answer(GREETING)
+    client.take()
+    client.send(EHLO)
+    stage.answer(EHLO_REPLY)
+    assert b"250-STARTTLS\r\n" in client.take()
+    client.ask_for_tls()
+    return client
+
+
+def inside(stage: Stage, mode: str = "implicit", *, lean: bool = False) -> SecureClient:
+    """A client that has said EHLO inside TLS."""
+    if mode == "implicit":
+        client = SecureClient(stage, lean=lean).handshake()
+        stage.answer(GREETING)
+        assert client.take() == GREETING
+    else:
+        client = ready_for_tls(stage, lean=lean).handshake()
+    client.send(EHLO)
+    assert stage.asked() == EHLO
+    stage.answer(EHLO_REPLY)
+    assert b"250-PIPELINING\r\n" in client.take()
+    return client
+
+
+def in_mail_data(stage: Stage, *, lean: bool = False) -> SecureClient:
+    """A client whose mail data is expected."""
+    client = inside(stage, lean=lean)
+    client.send(ENVELOPE)
+    stage.answer(OK + OK)
+    client.take()
+    client.send(b"DATA\r\n")
+    stage.answer(b"354 go\r\n")
+    assert client.take() == b"354 go\r\n"
+    return client
