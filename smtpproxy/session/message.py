@@ -142,7 +142,15 @@ def refuse_data(relay: RelayCore, slot: Slot, reply: bytes) -> None:
     """Refuse DATA, once we are sure that nothing was sent behind it (rule H4)."""
     relay.errors += 1
     relay.refused_data = (slot, reply)
-    relay.actions.append(Action.PROBE_CLIENT)
+
+
+def look_before_refusal(relay: RelayCore) -> None:
+    """Ask for the last look at the client's input, when the refusal of DATA that is held is the next reply to leave."""
+    for slot in relay.pipeline.slots:
+        if not slot.reply:
+            if relay.refused_data is not None and slot is relay.refused_data[0]:
+                relay.actions.append(Action.PROBE_CLIENT)
+            return
 
 
 def data_refused(relay: RelayCore) -> None:
