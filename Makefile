@@ -1,7 +1,7 @@
 # Everything a developer needs; each target sets up .venv by itself, from the locked versions in requirements/.
 #
 #   make demo [ARGS=--once]   see what early pipelining saves, against an embedded mail server
-#   make test [ARGS=...]      the tests; ARGS go to pytest
+#   make test [ARGS=...]      the tests, JOBS=4 files at a time; ARGS go to pytest
 #   make lint                 ruff and mypy
 #   make bench [ARGS=...]     CPU and memory per session, against other proxies
 #   make lock                 write requirements/ anew from pyproject.toml (needs uv)
@@ -12,6 +12,7 @@
 
 SHELL := /bin/sh
 VENV := .venv
+JOBS := 4
 INSTALL := requirements/install.sh
 LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --custom-compile-command "make lock"
@@ -22,7 +23,7 @@ demo: $(VENV)/run.stamp
 	$(VENV)/bin/smtpproxy demo $(ARGS)
 
 test: $(VENV)/dev.stamp interop
-	$(VENV)/bin/pytest $(if $(filter skip,$(SMTPPROXY_INTEROP)),-m "not interop") $(ARGS)
+	$(VENV)/bin/pytest -n $(JOBS) --dist loadfile $(if $(filter skip,$(SMTPPROXY_INTEROP)),-m "not interop") $(ARGS)
 
 interop:
 	@if [ "$$SMTPPROXY_INTEROP" = skip ]; then \

@@ -142,6 +142,21 @@ def _take_as_it_is(relay: RelayCore, backend: Backend) -> None:
     settled(relay, backend)
 
 
+def has_more_to_do(relay: RelayCore, backend: Backend, extensions: Extensions) -> bool:
+    """Say whether an EHLO reply calls for a step: a stranger's always, else one that offers what was not to be had.
+
+    Else a client that has an EHLO of its own refused, so that HELO is tried, could stay unknown to the server.
+    """
+    if backend.stranger:
+        return True
+    policy = relay.policy
+    tls = extensions.starttls and not _tls_is_settled(relay, backend)
+    if tls or (policy.introduces and b"ADDR" in extensions.xclient and not knows_client(relay, backend)):
+        backend.estrange()
+        return True
+    return False
+
+
 def next_step(relay: RelayCore, backend: Backend, slot: Slot, extensions: Extensions, reply: Reply) -> bool:
     """Take a stranger's EHLO reply; say whether more has to be done before ``slot``, which it answers, is done with."""
     policy = relay.policy
@@ -155,7 +170,9 @@ def next_step(relay: RelayCore, backend: Backend, slot: Slot, extensions: Extens
             backend.ask_again(slot)
             relay.retry("backend does not offer STARTTLS")
             return True
-        backend.secure = False
+        if extensions is not policy.extensions.nothing:
+            # HELO tells nothing: a later EHLO may.
+            backend.secure = False
     if policy.introduces and b"ADDR" in extensions.xclient:
         backend.ask_again(slot)
         backend.extensions = extensions

@@ -119,7 +119,7 @@ def _turned_away(relay: RelayCore, backend: Backend, reply: Reply) -> None:
 def _ehlo(relay: RelayCore, backend: Backend, slot: Slot, reply: Reply) -> None:
     if reply.code < 300:
         head, extensions = relay.policy.extensions.adapt(reply.raw)
-        if backend.stranger and introduction.next_step(relay, backend, slot, extensions, reply):
+        if _is_not_done(relay, backend, slot, extensions, reply):
             return
         _identified(relay, backend, slot, extensions)
         backend.host = head.split(b" ", 1)[0] or relay.policy.hostname
@@ -136,6 +136,13 @@ def _ehlo(relay: RelayCore, backend: Backend, slot: Slot, reply: Reply) -> None:
         relay.send_now(backend, Slot(HELO_INSTEAD, b"HELO" + slot.raw[4:]))
     else:
         pass_back(relay, backend, slot, reply)
+
+
+def _is_not_done(relay: RelayCore, backend: Backend, slot: Slot, extensions: Extensions, reply: Reply) -> bool:
+    """Say whether EHLO is asked once more, after STARTTLS or XCLIENT, or not answered at all."""
+    if not introduction.has_more_to_do(relay, backend, extensions):
+        return False
+    return introduction.next_step(relay, backend, slot, extensions, reply)
 
 
 def _refused_amid(relay: RelayCore, reply: Reply) -> None:
@@ -200,7 +207,7 @@ def _identified(relay: RelayCore, backend: Backend, slot: Slot, extensions: Exte
 def _own_ehlo(relay: RelayCore, backend: Backend, slot: Slot, reply: Reply) -> None:
     if reply.code < 300:
         head, extensions = relay.policy.extensions.adapt(reply.raw)
-        if backend.stranger and introduction.next_step(relay, backend, slot, extensions, reply):
+        if _is_not_done(relay, backend, slot, extensions, reply):
             return
         backend.identified(slot.raw, extensions)
         introduction.settled(relay, backend)

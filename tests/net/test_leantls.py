@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import socket
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -355,3 +357,44 @@ def test_s18_a_kept_session_inside_tls_is_lent_late_tickets_or_not(town: Town) -
     fresh = town.server(here).handshake()
     fresh.say(GREETING)
     third.expect(GREETING)
+
+
+# --- memory ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["quit", "farewell", "close", "reset", "421 and a reset", "421 and a close"])
+def test_an_ended_session_leaves_nothing_for_the_collector(town: Town, end: str) -> None:
+    here = town.street(backend_mode="implicit", backend={"identity": "none"})
+    client = town.client(here).handshake()
+    server = town.server(here).handshake()
+    server.say(GREETING)
+    client.expect(GREETING)
+    (session,) = [each for each in here.sweep if hasattr(each, "cut_off")]
+    kept = [weakref.ref(session.transport.connection), weakref.ref(session.leg.transport.connection)]
+    gc.collect()
+    gc.disable()
+    try:
+        if end == "quit":
+            client.say(b"QUIT\r\n")
+            client.to_the_end()
+        elif end == "farewell":
+            client.end.send_all(client.peer.bye())
+        elif end == "close":
+            client.end.sock.shutdown(socket.SHUT_WR)
+        elif end == "reset":
+            reset(client.end.sock)
+        else:
+            session.cut_off()
+            assert client.to_the_end().startswith(b"421 ")
+            if end.endswith("reset"):
+                reset(client.end.sock)
+            else:
+                client.end.sock.shutdown(socket.SHUT_WR)
+        del session
+        here.reactor.until(lambda: here.journal.sessions)
+        server.end.sock.close()
+        here.journal.sessions.clear()
+        here.journal.secured.clear()
+        here.reactor.until(lambda: all(each() is None for each in kept))
+    finally:
+        gc.enable()

@@ -36,6 +36,9 @@ class Owner:
     def leg_full(self, *, full: bool) -> None:
         self.full.append(full)
 
+    def leg_secured(self, _leg: BackendLeg) -> None:
+        """Nobody asks for TLS here."""
+
 
 class Call:
     """An attempt to reach a server with a lean transport."""

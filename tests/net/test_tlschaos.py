@@ -9,22 +9,24 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from OpenSSL import SSL
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
 from smtpproxy.net.leg import BackendLeg
-from smtpproxy.smtp.proxyheader import v1_header, v2_header
+from smtpproxy.smtp.proxyheader import Ends, v1_header, v2_header
 
 from .chaosserver import Server
 from .stage import FakeTransport, Stage, backend, listener
 from .test_chaos import BACKEND_KINDS, CLIENT_WAITS, SAID_BY_SERVERS, TIMES, WHAT_ELSE
-from .test_gate import FOUR, SIX
 from .tlspeers import a_client, client_tls, listener_tls, server_tls
 from .tlsstage import ENVELOPE, SecureClient, shake_hands
 
 MODES = ("none", "starttls", "starttls-required", "implicit")
 HEADERS = ("off", "optional", "required")
 IDENTITIES = ("auto", "xclient", "proxy-v1", "proxy-v2", "xforward", "none")
+FOUR = Ends(("203.0.113.5", 51000), ("198.51.100.1", 25))
+SIX = Ends(("2001:db8::5", 51000), ("2001:db8::1", 25))
 SAID_BY_CLIENTS = (
     b"EHLO client.example\r\n", b"HELO x\r\n", ENVELOPE, b"EHLO client.example\r\n" + ENVELOPE + b"DATA\r\n",
     b"DATA\r\n", b"text\r\n.\r\n", b"BDAT 6\r\ntext\r\n", b"BDAT 6 LAST\r\ntext\r\n", b"RSET\r\n", b"NOOP\r\n",
@@ -58,6 +60,7 @@ WAYS = st.fixed_dictionaries(
         "stamp": st.booleans(),
         "named": st.booleans(),
         "chunks": st.booleans(),
+        "version": st.sampled_from(["1.2", "1.3"]),
     }
 )
 MESSAGE = b"Subject: x\r\n\r\ntext\r\n"
@@ -140,7 +143,7 @@ class Chaos:
         self.servers: dict[FakeTransport, Server] = {}
 
     def _client(self) -> SecureClient:
-        return SecureClient(self.stage, lean=self._ways["lean"], tls=self._contexts["peer"])
+        return SecureClient(self.stage, lean=self._ways["lean"], tls=self._contexts[self._ways["version"]])
 
     def act(self, who: int, action: str, argument: Any) -> None:
         client = self.clients[who]
@@ -257,6 +260,16 @@ class Chaos:
         self.stage.pass_time(60.0)
 
 
+OTHER_WAYS = {
+    "connect": "lazy",
+    "reuse": False,
+    "lean": True,
+    "stamp": True,
+    "chunks": False,
+    "version": "1.3",
+}
+
+
 class Setting(NamedTuple):
     """What all examples share."""
 
@@ -271,7 +284,8 @@ def setting(pki: Any) -> Setting:
         "server": server_tls(pair),
         "backend": server_tls(pair),
         "client": client_tls(mode="starttls", verify="none"),
-        "peer": a_client(),
+        "1.2": a_client(versions=(SSL.TLS1_2_VERSION, SSL.TLS1_2_VERSION)),
+        "1.3": a_client(),
     }
     return Setting(pair, contexts)
 
@@ -281,9 +295,7 @@ def test_s14_a_message_passes_in_every_combination(setting: Setting, identity: s
     """Of TLS in front and behind, of a PROXY header and XCLIENT in front; the server knows who the client is."""
     for mode, header, behind, named in product(MODES, HEADERS, MODES, (False, True)):
         ways = {"mode": mode, "proxy_protocol": header, "identity": identity, "backend_mode": behind, "named": named}
-        chaos = Chaos(
-            *setting, {**ways, "connect": "lazy", "reuse": False, "lean": True, "stamp": True, "chunks": False}
-        )
+        chaos = Chaos(*setting, {**OTHER_WAYS, **ways})
         for _ in range(10):
             chaos.act(0, "go on", b"")
         assert any(each.reply[:1] == b"2" for each in chaos.stage.journal.transactions), ways

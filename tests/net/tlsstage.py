@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from OpenSSL import SSL
 
-from .stage import CLIENT, EHLO_REPLY, Client, FakeTransport, Stage
+from .stage import CLIENT, EHLO_REPLY, Client, FakeTransport, LeanFake, Stage
 from .tlspeers import a_client, a_connection, listener_tls, server_tls
 
 if TYPE_CHECKING:
@@ -132,6 +132,11 @@ class SecureClient(Client):
         """Let the proxy receive these octets."""
         if self.transport.protocol is not None:
             self.transport.protocol.dataReceived(data)
+
+    def leave_unread(self, data: bytes) -> None:
+        """Let these octets wait in the kernel."""
+        assert isinstance(self.transport, LeanFake)
+        self.transport.kernel.append(data)
 
     def send(self, data: bytes) -> bytes:
         self.receive(self.peer.say(data) if self.peer.secured else data)

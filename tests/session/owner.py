@@ -194,7 +194,7 @@ class Owner:
         """Fetch what is to be written and done."""
         output = Output()
         self._settle(output, hold=hold)
-        self._check()
+        check(self)
         return output
 
     def _settle(self, output: Output, *, hold: bool = True) -> None:
@@ -238,10 +238,10 @@ class Owner:
         elif action is Action.PROBE_CLIENT:
             self.probing = True
         elif action is Action.START_TLS:
-            self._check_hand_over()
+            assert not self.relay.pipeline.slots, "S5: replies are owed, and another relay takes over"
             self.handshaking = True
         elif action is Action.CHANGE_CLIENT:
-            self._check_hand_over()
+            assert not self.relay.pipeline.slots, "S5: replies are owed, and another relay takes over"
             self._change_client(output)
         elif action is Action.IDENTIFY_CLIENT:
             self._identify(output)
@@ -320,26 +320,23 @@ class Owner:
         if relay.learned is not None:
             self.learned[relay.policy.secure, self.address if self.learned_by_client else ""] = relay.learned
 
-    # --- what must hold ----------------------------------------------------------------------------------------------
 
-    def _check_hand_over(self) -> None:
-        assert not self.relay.pipeline.slots, "S5: replies are owed, and another relay takes over"
-
-    def _check(self) -> None:
-        relay = self.relay
-        assert relay.over == self.closed, "S3: the session is over, but nobody closes the connection (or too early)"
-        if relay.over or self.probing:
-            return
-        waits_for_server = relay.backend_wait is not Wait.NOTHING
-        state = relay.frontend.state
-        somebody = waits_for_server or self.looking_up
-        assert self.server_handshaking == (relay.backend_wait is Wait.BACKEND_TLS), "H9: whose handshake is it?"
-        assert self.handshaking == (relay.client_wait is Wait.CLIENT_TLS), "H9: whose handshake is it?"
-        assert not relay.stuffed or somebody, "H9: the client is not read, and no server will change that"
-        assert somebody or relay.client_wait is not Wait.NOTHING, "S3: the session waits for nobody"
-        assert relay.stuffed or not _readable(relay), "S3: what the client has sent could be read, and is not"
-        if state is State.AWAIT_DATA or state is State.AWAIT_AUTH:
-            assert relay.pipeline.slots, f"S3: {state.name} with nothing owed: the client is never read again"
+def check(owner: Owner) -> None:
+    """See that what must hold after every event does."""
+    relay = owner.relay
+    assert relay.over == owner.closed, "S3: the session is over, but nobody closes the connection (or too early)"
+    if relay.over or owner.probing:
+        return
+    waits_for_server = relay.backend_wait is not Wait.NOTHING
+    state = relay.frontend.state
+    somebody = waits_for_server or owner.looking_up
+    assert owner.server_handshaking == (relay.backend_wait is Wait.BACKEND_TLS), "H9: whose handshake is it?"
+    assert owner.handshaking == (relay.client_wait is Wait.CLIENT_TLS), "H9: whose handshake is it?"
+    assert not relay.stuffed or somebody, "H9: the client is not read, and no server will change that"
+    assert somebody or relay.client_wait is not Wait.NOTHING, "S3: the session waits for nobody"
+    assert relay.stuffed or not _readable(relay), "S3: what the client has sent could be read, and is not"
+    if state is State.AWAIT_DATA or state is State.AWAIT_AUTH:
+        assert relay.pipeline.slots, f"S3: {state.name} with nothing owed: the client is never read again"
 
 
 def _readable(relay: Relay) -> bool:

@@ -61,8 +61,8 @@ LINES_OF_COMMANDS = st.sampled_from(
 XCLIENTS = st.sampled_from(
     [
         b"XCLIENT ADDR=192.0.2.7",
-        b"XCLIENT NAME=client.example ADDR=192.0.2.8 PORT=25 LOGIN=someone",
-        b"xclient name=[UNAVAILABLE] addr=192.0.2.9 helo=client.example",
+        b"XCLIENT NAME=far.example ADDR=192.0.2.8 PORT=25 LOGIN=someone",
+        b"xclient name=[UNAVAILABLE] addr=192.0.2.9 helo=far.example",
         b"XCLIENT LOGIN=someone",
     ]
 )
