@@ -64,7 +64,8 @@ class Reader:
         """A shell in the empty directory, in which the command smtpproxy is that of these tests."""
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         script = f"cd {shlex.quote(str(self.folder))}\nPATH={shlex.quote(path)}\n{commands}"
-        return self.machine.command("sh", "-e", "-c", script)
+        # Whoever runs the tests in the background of a shell ignores SIGINT, and so would all that they start.
+        return self.machine.command("env", "--default-signal=INT", "sh", "-e", "-c", script)
 
     def do(self, commands: str) -> str:
         """Give commands, and read what they write."""
