@@ -251,11 +251,11 @@ class Relay(RelayCore):
     def take_replies(self, *, hold: bool = True) -> bytes:
         """Give what is to be written to the client; without ``hold`` also part of a group (rule S4)."""
         slots = self.pipeline.slots
-        if self.refused_data is not None:
-            message.look_before_refusal(self)
         replies = self._take(hold=hold) if slots and slots[0].reply else b""
         if self.stuffed and replies:
             replies += self._take_more(hold=hold)
+        if self.refused_data is not None:
+            message.look_before_refusal(self)
         if not slots:
             if self.closing:
                 ending.close(self)
