@@ -101,4 +101,10 @@ class TimedSession:
             self._backend_since = now
             return False
         waited = now - self._backend_since
-        return (unconnected and waited > timeouts.connect) or waited > self.context.waits[wait]
+        return (unconnected and waited > self._to_connect()) or waited > self.context.waits[wait]
+
+    def _to_connect(self) -> float:
+        """Give the seconds that a connection may take to come about, its handshake included where TLS comes first."""
+        settings = self.context.pool.settings
+        handshake = settings.timeouts.tls_handshake if settings.tls.mode == "implicit" else 0.0
+        return settings.timeouts.connect + handshake
