@@ -177,10 +177,6 @@ def next_step(relay: RelayCore, backend: Backend, slot: Slot, extensions: Extens
         backend.ask_again(slot)
         backend.extensions = extensions
         return True
-    if backend.introduced is not None:
-        backend.ask_again(slot)
-        _start_over(relay, backend)
-        return True
     if policy.introduction_required:
         ending.fail(relay, relay.text(b"421 4.3.5", b"Mail server not prepared, try again later"), _NOT_TAKEN)
         return True
@@ -198,6 +194,8 @@ def is_stranger(relay: RelayCore, kept: Backend) -> bool:
 def introduced(relay: RelayCore, backend: Backend) -> None:
     """Go on after the server has taken XCLIENT: its session is as new."""
     backend.familiar()
+    # What it offered before is no offer to the next client.
+    backend.extensions = None
     backend.introduced = relay.origin and relay.origin.key
     backend.ehlo = b""
     resume(relay, backend)
