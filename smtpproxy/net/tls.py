@@ -24,54 +24,15 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from .parting import part
+from .records import RecordCounter
 from .transport import NOBODY, OwnTransport
 
 _RECORD: Final = 16384
 """Octets of plain text in the largest record (RFC 8446, 5.1): OpenSSL gives no more at a time."""
-_HEADER: Final = 5
 _CHANGE_CIPHER_SPEC: Final = 20
 _BLOCK: Final = 32 * 1024
 UNKNOWN: Final = 1 << 30
 """More records than any block of bytes holds."""
-
-
-class RecordCounter:
-    """Follows the boundaries of records in a stream (RFC 8446, 5.1), whatever the pieces it arrives in."""
-
-    __slots__ = ("_head", "_left")
-
-    def __init__(self) -> None:
-        self._left = 0
-        """Octets of the present record that have not come."""
-        self._head = b""
-        """The beginning of the present record, as long as its length is not known."""
-
-    @property
-    def in_record(self) -> bool:
-        """Whether part of a record has come."""
-        return bool(self._left or self._head)
-
-    def count(self, data: bytes) -> int:
-        """Give how many records end in ``data``."""
-        records, at, size = 0, self._left, len(data)
-        if self._head:
-            data, size, at = self._head + data, size + len(self._head), 0
-            self._head = b""
-        elif at:
-            if at > size:
-                self._left = at - size
-                return 0
-            records = 1
-        while at + _HEADER <= size:
-            at += _HEADER + (data[at + 3] << 8) + data[at + 4]
-            if at > size:
-                break
-            records += 1
-        else:
-            self._head = data[at:]
-            at = size
-        self._left = at - size
-        return records
 
 
 class TlsOwner(Protocol):

@@ -14,7 +14,7 @@ from twisted.internet import interfaces
 from zope.interface import providedBy
 from zope.interface.verify import verifyObject
 
-from smtpproxy.net.tls import RecordCounter
+from smtpproxy.net.records import RecordCounter
 
 from .fakes import Producer
 from .tlslayer import Joined
