@@ -11,18 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from freeports import free_port
 
 Written = Callable[..., str]
 Server = Callable[..., Any]
 
 LIMIT = 30.0  # seconds; far more than anything here takes
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 RUN = (sys.executable, "-m", "smtpproxy", "run")

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .lab import Process, free_port, missing, open_folder, program
+from freeports import free_port
+
+from .lab import Process, missing, open_folder, program
 
 HAPROXY_CFG = """\
 global

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .lab import Process, files_below, free_port, need_root, need_user, open_folder, unpacked, wait_for
+from freeports import free_port
+
+from .lab import Process, files_below, need_root, need_user, open_folder, unpacked, wait_for
 from .messages import Maildir, Stored
 
 USER = "somebody"

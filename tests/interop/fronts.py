@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from freeports import free_port
+
 from .clients import name_for
-from .lab import free_port, open_folder, wait_for
+from .lab import open_folder, wait_for
 from .messages import Sample
 from .proxy import LOG, Proxy, Settings, running, usual_backend, usual_listener
 

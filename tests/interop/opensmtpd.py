@@ -13,18 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .lab import (
-    Process,
-    files_below,
-    free_port,
-    lab_folder,
-    missing,
-    need_root,
-    open_folder,
-    program,
-    unpacked,
-    wait_for,
-)
+from freeports import free_port
+
+from .lab import Process, files_below, lab_folder, missing, need_root, open_folder, program, unpacked, wait_for
 from .messages import Maildir, Stored
 
 SMTPD_CONF = """\

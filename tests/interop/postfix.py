@@ -17,7 +17,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .lab import Process, files_below, free_port, need_root, need_user, open_folder, program, wait_for
+from freeports import free_port
+
+from .lab import Process, files_below, need_root, need_user, open_folder, program, wait_for
 from .messages import Maildir, Sample, Stored
 
 # No limits that would make a volume test measure Postfix, and nothing that reaches out (no DNS, no bounces

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from .lab import Process, free_port, open_folder
+from freeports import free_port
+
+from .lab import Process, open_folder
 
 Settings = dict[str, Any]
 

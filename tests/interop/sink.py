@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .lab import Process, free_port, open_folder, program
+from freeports import free_port
+
+from .lab import Process, open_folder, program
 
 
 @dataclass

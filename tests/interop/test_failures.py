@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from freeports import free_port
 
 from .conftest import MakeExim, Serve
 from .conversation import Conversation, codes, conversation, dot_stuffed
-from .lab import free_port
 from .messages import assert_intact, sample
 from .postfix import Postfix, postfix
 from .proxy import proxy

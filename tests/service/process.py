@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from freeports import free_port
 
-from .waiting import PATIENCE, eventually, free_port
+from .waiting import PATIENCE, eventually
 
 Settings = dict[str, Any]
 

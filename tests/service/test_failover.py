@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from freeports import free_port
 
 from .client import Client
 from .conftest import TRANSPORTS, MakeMta, MakeProxy
 from .process import Process
-from .waiting import free_port
 
 FAST = {"connect": "300 ms", "greeting": "500 ms"}
 

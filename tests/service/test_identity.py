@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from freeports import free_port
 
 from .client import Client
 from .conftest import TRANSPORTS, MakeMta, MakeProxy
 from .mta import Mta
 from .process import Process, listener
 from .tlstools import client_context, with_tls
-from .waiting import free_port
 
 MESSAGE = b"Subject: x\r\n\r\ntext\r\n"
 TAKES_XCLIENT = ("PIPELINING", "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT")

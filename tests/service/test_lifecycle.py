@@ -10,12 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from freeports import free_port
 
 from .client import Client
 from .conftest import TRANSPORTS, MakeMta, MakeProxy
 from .mta import Mta
 from .process import Process, listener
-from .waiting import eventually, free_port
+from .waiting import eventually
 
 MESSAGE = b"Subject: x\r\n\r\ntext\r\n"
 

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from freeports import free_port
 
 from .client import Client
 from .conftest import TRANSPORTS, serving
 from .mta import Mta
 from .process import Process, listener
-from .waiting import eventually, free_port
+from .waiting import eventually
 
 MODES = {
     "eager": {},

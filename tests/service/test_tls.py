@@ -9,12 +9,13 @@ import ssl
 from typing import Any
 
 import pytest
+from freeports import free_port
 
 from .client import Client
 from .conftest import TRANSPORTS, MakeMta, MakeProxy
 from .process import Process, listener
 from .tlstools import client_context, server_context, with_tls
-from .waiting import eventually, free_port
+from .waiting import eventually
 
 ENVELOPE = b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@example.org>\r\n"
 MESSAGE = b"Subject: x\r\n\r\ntext\r\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -20,11 +19,3 @@ def eventually(look: Callable[[], Found], what: str) -> Found:
         assert time.monotonic() < deadline, f"never came about: {what}"
         time.sleep(0.005)
     return found
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listened on a moment ago."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
