@@ -48,7 +48,7 @@ class Generation:
         self._retired = False
         dialler = Dialler(reactor, lean=config.service.transport == "lean")
         self.sweep = Sweep(reactor, _shortest_timeout(config), time.monotonic)
-        self._servers = {
+        self.servers = {
             name: Servers(backend.servers, backend.rest, time.monotonic) for name, backend in config.backends.items()
         }
         report = CertificateLog(lambda: self._log)
@@ -64,7 +64,7 @@ class Generation:
             if listener.tls.mode != "none"
         }
         self.pools = {
-            name: Pool(name, backend, self._servers[name], dialler, time.monotonic, tls=self._client_tls.get(name))
+            name: Pool(name, backend, self.servers[name], dialler, time.monotonic, tls=self._client_tls.get(name))
             for name, backend in config.backends.items()
         }
         for pool in self.pools.values():
@@ -91,7 +91,7 @@ class Generation:
         self._chores.append((LoopingCall(self._warn_of_expiry), _DAY))
         self._lookups = [
             (LoopingCall(self._look_up, name), config.backends[name].resolve)
-            for name, servers in self._servers.items()
+            for name, servers in self.servers.items()
             if servers.has_names
         ]
 
@@ -101,9 +101,9 @@ class Generation:
         At the start of the service that may take its time.  After a reload nobody must wait for it: what the generation
         ``before`` knew is good until the look-up has come back.
         """
-        for name, servers in self._servers.items():
-            if before is not None and name in before._servers:  # noqa: SLF001  # of this class
-                servers.adopt(before._servers[name])  # noqa: SLF001
+        for name, servers in self.servers.items():
+            if before is not None and name in before.servers:
+                servers.adopt(before.servers[name])
             self._tell(name, servers.resolve(names=before is None))
         for pool in self.pools.values():
             pool.watch(self.sweep)
@@ -161,7 +161,7 @@ class Generation:
         return [swept for swept in self.sweep if isinstance(swept, InboundSession)]
 
     def _look_up(self, name: str) -> Deferred[None]:
-        looking_up = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._servers[name].resolve)
+        looking_up = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self.servers[name].resolve)
         return looking_up.addCallback(lambda problems: self._tell(name, problems))
 
     def _tell(self, backend: str, problems: list[str]) -> None:

@@ -44,9 +44,8 @@ def main(options: argparse.Namespace) -> int:
         return 1
     _install_reactor(options.reactor)
     reactor = _reactor()
-    # They import what may import the reactor's parts.
-    from smtpproxy.net.certificates import TlsError  # noqa: PLC0415
-    from smtpproxy.service import make_service  # noqa: PLC0415
+    from smtpproxy.net.certificates import TlsError  # noqa: PLC0415  (not before the reactor is chosen)
+    from smtpproxy.service import make_service  # noqa: PLC0415  (the same)
 
     try:
         service: Any = make_service(options.config, reactor, verbose=options.verbose)
@@ -62,7 +61,7 @@ def main(options: argparse.Namespace) -> int:
 
 def _reactor() -> Any:  # noqa: ANN401  (the reactor has many interfaces; Twisted types it as one of them)
     """Not imported at the top: that would install the default one, unless one is installed already."""
-    from twisted.internet import reactor  # noqa: PLC0415
+    from twisted.internet import reactor  # noqa: PLC0415  (see above)
 
     return reactor
 

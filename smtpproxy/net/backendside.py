@@ -49,11 +49,11 @@ class BackendSide(TimedSession):
 
     def _settle(self) -> None:
         """Write what the relay gives, and do what it says."""
-        raise NotImplementedError
+        raise NotImplementedError  # InboundSession has it
 
     def _own_fault(self) -> None:
         """End this session, and only this one, after an exception (rule H10)."""
-        raise NotImplementedError
+        raise NotImplementedError  # InboundSession has it
 
     # --- the backend's connection (LegOwner) -----------------------------------------------------------------------
 
@@ -198,12 +198,12 @@ class BackendSide(TimedSession):
 
 ACTIONS: Final[dict[Action, Callable[[Any], None]]] = {
     Action.CONNECT: BackendSide._connect,  # noqa: SLF001  # the table of this class
-    Action.NEXT_SERVER: BackendSide._next_server,  # noqa: SLF001
-    Action.ABORT_BACKEND: BackendSide._abort_backend,  # noqa: SLF001
-    Action.DROP_BACKEND: BackendSide._drop_backend,  # noqa: SLF001
-    Action.QUIT_BACKEND: BackendSide._quit_backend,  # noqa: SLF001
-    Action.AWAIT_CLOSE: BackendSide._await_close,  # noqa: SLF001
-    Action.RELEASE_BACKEND: BackendSide._release_backend,  # noqa: SLF001
-    Action.START_BACKEND_TLS: BackendSide._start_backend_tls,  # noqa: SLF001
+    Action.NEXT_SERVER: BackendSide._next_server,  # noqa: SLF001  # the same
+    Action.ABORT_BACKEND: BackendSide._abort_backend,  # noqa: SLF001  # the same
+    Action.DROP_BACKEND: BackendSide._drop_backend,  # noqa: SLF001  # the same
+    Action.QUIT_BACKEND: BackendSide._quit_backend,  # noqa: SLF001  # the same
+    Action.AWAIT_CLOSE: BackendSide._await_close,  # noqa: SLF001  # the same
+    Action.RELEASE_BACKEND: BackendSide._release_backend,  # noqa: SLF001  # the same
+    Action.START_BACKEND_TLS: BackendSide._start_backend_tls,  # noqa: SLF001  # the same
 }
 """What the relay asks for, of this side."""

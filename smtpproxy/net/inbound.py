@@ -330,9 +330,9 @@ def _has_input(transport: Any) -> bool:
 
 _ACTIONS: Final[dict[Action, Callable[[Any], None]]] = {
     **BACKEND_ACTIONS,
-    Action.PROBE_CLIENT: InboundSession._probe_client,  # noqa: SLF001
-    Action.START_TLS: InboundSession._start_tls,  # noqa: SLF001
-    Action.CHANGE_CLIENT: InboundSession._change_client,  # noqa: SLF001
-    Action.IDENTIFY_CLIENT: InboundSession._identify_client,  # noqa: SLF001
-    Action.CLOSE_CLIENT: InboundSession._close_client,  # noqa: SLF001
+    Action.PROBE_CLIENT: InboundSession._probe_client,  # noqa: SLF001  # the same
+    Action.START_TLS: InboundSession._start_tls,  # noqa: SLF001  # the same
+    Action.CHANGE_CLIENT: InboundSession._change_client,  # noqa: SLF001  # the same
+    Action.IDENTIFY_CLIENT: InboundSession._identify_client,  # noqa: SLF001  # the same
+    Action.CLOSE_CLIENT: InboundSession._close_client,  # noqa: SLF001  # the same
 }

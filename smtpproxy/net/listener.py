@@ -126,7 +126,7 @@ class LeanPort:
         for _ in range(_ACCEPTS_PER_TURN):
             try:
                 # What socket.accept() does, less its detour by way of enumerations.
-                descriptor, peer = listening._accept()  # type: ignore[attr-defined]  # noqa: SLF001
+                descriptor, peer = listening._accept()  # type: ignore[attr-defined]  # noqa: SLF001  # the same
             except OSError as problem:
                 if problem.errno in _OUT_OF_DESCRIPTORS:
                     self._rest(problem)

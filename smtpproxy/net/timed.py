@@ -50,7 +50,7 @@ class TimedSession:
         self._window_octets = 0
 
     def _tell(self, event: Callable[..., None], *arguments: Any) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # InboundSession has it
 
     def sweep(self, now: float) -> None:
         """End what has waited too long (rule H9); ``now`` in seconds of the context's clock."""

@@ -47,8 +47,6 @@ class TlsFacts(NamedTuple):
     """Such as ``TLSv1.3``."""
     cipher: str
     """OpenSSL's name of it."""
-    bits: int
-    """The length of its key."""
     resumed: bool
     """Whether a session was resumed."""
     servername: str
@@ -163,7 +161,6 @@ def facts_of(connection: SSL.Connection) -> TlsFacts:
     return TlsFacts(
         connection.get_protocol_version_name(),
         connection.get_cipher_name() or "",
-        connection.get_cipher_bits() or 0,
         _resumed(connection),
         (connection.get_servername() or b"").decode("ascii", "backslashreplace"),
         connection.get_alpn_proto_negotiated().decode("ascii", "backslashreplace"),

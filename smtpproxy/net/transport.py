@@ -36,15 +36,15 @@ class OwnTransport:
 
     def detach(self, *, reset: bool = False) -> None:
         """Close, with a reset or when everything is written; the protocol has gone and hears nothing."""
-        raise NotImplementedError
+        raise NotImplementedError  # each transport has its own
 
     def read_now(self) -> bytes | None:
         """Read once, without waiting; None where nothing is there (or nothing more will come)."""
-        raise NotImplementedError
+        raise NotImplementedError  # each transport has its own
 
     def is_quiet(self) -> bool:
         """Say whether the peer has neither sent anything nor closed. What it had sent is lost."""
-        raise NotImplementedError
+        raise NotImplementedError  # each transport has its own
 
     def has_input(self) -> bool:
         """Say whether something waits to be read, so that a close would be a reset. What it was is lost."""
@@ -52,11 +52,11 @@ class OwnTransport:
 
     def soon(self, call: Callable[..., None], *arguments: Any) -> None:
         """Call a function in the next turn of the reactor."""
-        raise NotImplementedError
+        raise NotImplementedError  # each transport has its own
 
     def is_connected(self) -> bool:
         """Say whether the connection has come about."""
-        raise NotImplementedError
+        raise NotImplementedError  # each transport has its own
 
 
 @implementer(

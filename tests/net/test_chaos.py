@@ -169,7 +169,7 @@ def test_h10_whatever_happens(
     happenings: list[tuple[int, tuple[str, Any]]],
     connect: str,
     reuse: bool,  # noqa: FBT001  # hypothesis passes them by name
-    slow: bool,  # noqa: FBT001
+    slow: bool,  # noqa: FBT001  # the same
 ) -> None:
     chaos = Chaos(connect, reuse=reuse, slow=slow)
     for who, (action, argument) in happenings:
