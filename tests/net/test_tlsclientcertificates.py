@@ -61,7 +61,7 @@ def test_no_client_certificate(pki: Any, versions: tuple[int, int], mode: str) -
         return
     met = meet(tls, context)
     for _ in range(2):
-        assert met.facts[6:] == ("", "", False, "")
+        assert met.facts[5:] == ("", "", False, "")
         met = meet(tls, context, session=met.session)
         assert met.facts.resumed
 
@@ -89,11 +89,11 @@ def test_a_bad_client_certificate_where_one_is_asked_for(pki: Any, versions: tup
     tls = asking(pki, "ask", logins={mine.fingerprint: "branch"})
     context = a_client(versions=versions, certificate=mine)
     met = meet(tls, context)
-    assert met.facts[6:] == ("", mine.fingerprint, False, BAD[kind])
+    assert met.facts[5:] == ("", mine.fingerprint, False, BAD[kind])
     for _ in range(2):
         met = meet(tls, context, session=met.session)
         assert met.facts.resumed
-        assert met.facts[6:] == ("", mine.fingerprint, False, "of a resumed session, and not known as verified")
+        assert met.facts[5:] == ("", mine.fingerprint, False, "of a resumed session, and not known as verified")
         assert tls.login(met.facts) == ""
 
 
@@ -129,7 +129,7 @@ def test_the_client_is_told_whose_certificates_are_taken(pki: Any, versions: tup
 
 def test_where_none_is_asked_for_none_is_seen(pki: Any) -> None:
     mine = pki.pair(["client.example.com"], client=True)
-    assert meet(server_tls(pki.pair()), a_client(certificate=mine)).facts[6:] == ("", "", False, "")
+    assert meet(server_tls(pki.pair()), a_client(certificate=mine)).facts[5:] == ("", "", False, "")
 
 
 def test_logins_are_for_verified_certificates_only(pki: Any) -> None:

@@ -34,7 +34,7 @@ def test_a_client_that_asks_for_nothing(pki: Any) -> None:
     assert met.shown == pair.certificate
     assert met.facts.version == "TLSv1.3"
     assert met.facts.cipher.startswith("TLS_")
-    assert met.facts[3:] == (False, "", "", "", "", False, "")
+    assert met.facts[2:] == (False, "", "", "", "", False, "")
 
 
 # --- names -------------------------------------------------------------------------------------------------------
