@@ -30,6 +30,7 @@ from .frontend import Event as ClientEvent
 from .openings import TABLE as OPENINGS
 from .openings import nonsense, pass_back
 from .pipeline import Slot
+from .refusals import refuse_data
 from .transaction import Transaction
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def _data(relay: RelayCore, backend: Backend, slot: Slot, reply: Reply) -> None:
         message.begin_data(relay)
         slot.reply = reply.raw
     elif reply.code >= 400:
-        message.refuse_data(relay, slot, reply.raw)
+        refuse_data(relay, slot, reply.raw)
     else:
         nonsense(relay, slot)
 

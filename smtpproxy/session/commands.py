@@ -11,29 +11,21 @@ from smtpproxy.smtp.commands import (
     AUTH,
     AUTH_RESPONSE,
     BDAT,
-    CONTROLS,
     DATA,
     EHLO,
-    ENDLESS,
     ETRN,
     EXPN,
     HELO,
     HELP,
     LARGEST_CHUNK,
     MAIL,
-    NO_COMMANDS,
     NOOP,
-    OVERLONG,
     QUIT,
     RCPT,
     RSET,
-    STARTTLS,
-    UNKNOWN,
     VRFY,
     XCLIENT,
     Verb,
-    is_http,
-    is_tls,
     parse_chunk_size,
 )
 from smtpproxy.smtp.extensions import BINARYMIME, extensions_used
@@ -44,9 +36,10 @@ from . import ending
 from .backend import ChunkSlot
 from .frontend import Event, State
 from .introduction import is_ours
-from .message import RELAYING_DENIED, refuse_data
+from .message import RELAYING_DENIED
 from .pipeline import Slot
 from .state import NOTHING
+from .verbs import COMMON, STARTTLS_FIRST, may_be_in_transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -218,33 +211,12 @@ def _auth(relay: RelayCore, command: Slot) -> None:
         relay.refuse(AUTH, b"503 5.5.1 AUTH not available\r\n")
 
 
-def _starttls(relay: RelayCore, command: Slot) -> None:
-    policy, frontend = relay.policy, relay.frontend
-    if policy.secure:
-        relay.refuse(STARTTLS, b"503 5.5.1 TLS is active already\r\n")
-    elif not policy.starttls:
-        relay.refuse(STARTTLS, b"502 5.5.1 STARTTLS not available\r\n")
-    elif command.raw[8:] != b"\r\n":
-        relay.refuse(STARTTLS, b"501 5.5.4 STARTTLS takes no parameter\r\n")
-    elif relay.authenticated or _may_be_in_transaction(relay):
-        relay.refuse(STARTTLS, b"503 5.5.1 STARTTLS not possible now\r\n")
-    elif frontend.waiting:
-        ending.out_of_step(relay, STARTTLS)
-    else:
-        frontend.move(Event.STARTTLS)
-        relay.answer(STARTTLS, b"220 2.0.0 Ready to start TLS\r\n")
-
-
-def _may_be_in_transaction(relay: RelayCore) -> bool:
-    return relay.envelope and (relay.transaction is not None or bool(relay.pipeline.slots))
-
-
 def _xclient(relay: RelayCore, command: Slot) -> None:
     """Take the word of a proxy in front of us, if it is one that we trust (rule H6)."""
     said = parse_xclient(command.argument)
     if not relay.policy.trusts_xclient:
         relay.refuse(XCLIENT, b"550 5.7.0 XCLIENT not allowed\r\n")
-    elif _may_be_in_transaction(relay):
+    elif may_be_in_transaction(relay):
         relay.refuse(XCLIENT, b"503 5.5.1 XCLIENT not possible now\r\n")
     elif isinstance(said, str):
         relay.refuse(XCLIENT, b"501 5.5.4 XCLIENT: " + said.encode() + b"\r\n")
@@ -253,63 +225,9 @@ def _xclient(relay: RelayCore, command: Slot) -> None:
         relay.named = said
 
 
-def is_barred(relay: RelayCore, command: Slot) -> bool:
-    """Refuse a command that has to wait for STARTTLS, where that is demanded (RFC 3207, 4); say whether it was one."""
-    verb = command.verb
-    if verb in _BEFORE_TLS:
-        return False
-    relay.confidential = relay.confidential or verb is AUTH
-    if verb is not DATA:
-        relay.refuse(verb, STARTTLS_FIRST)
-    elif relay.frontend.waiting:
-        ending.out_of_step(relay, DATA)
-    else:
-        relay.frontend.move(Event.DATA)
-        relay.pipeline.slots.append(command)
-        refuse_data(relay, command, STARTTLS_FIRST)
-    return True
-
-
-STARTTLS_FIRST: Final = b"530 5.7.0 Must issue a STARTTLS command first\r\n"
-# BDAT brings octets that have to be thrown away: its own function refuses it. What is no command is refused anyway.
-_BEFORE_TLS: Final = frozenset({EHLO, HELO, NOOP, STARTTLS, QUIT, BDAT}) | NO_COMMANDS
-
-
 def _auth_response(relay: RelayCore, command: Slot) -> None:
     relay.frontend.move(Event.RESPONSE)
     _pass_on(relay, command)
-
-
-def _unknown(relay: RelayCore, command: Slot) -> None:
-    if is_http(command.raw):
-        ending.end(relay, UNKNOWN, b"521 5.5.1 This is a mail server\r\n", "HTTP")
-    else:
-        relay.refuse(UNKNOWN, b"500 5.5.1 Command not recognized\r\n")
-
-
-def _controls(relay: RelayCore, command: Slot) -> None:
-    if relay.frontend.state is State.AUTH_RESPONSE:
-        _broken_response(relay, command)
-    elif is_tls(command.raw):
-        ending.end(relay, CONTROLS, b"521 5.5.1 TLS is not spoken here\r\n", "TLS on a clear port")
-    else:
-        relay.refuse(CONTROLS, b"500 5.5.2 Control character in command; lines end with <CR><LF>\r\n")
-
-
-def _overlong(relay: RelayCore, command: Slot) -> None:
-    if relay.frontend.state is State.AUTH_RESPONSE:
-        _broken_response(relay, command)
-    else:
-        relay.refuse(OVERLONG, b"500 5.5.2 Line too long\r\n")
-
-
-def _broken_response(relay: RelayCore, command: Slot) -> None:
-    """End the session: the backend is in the middle of an exchange that the client's line cannot continue."""
-    ending.end(relay, command.verb, b"554 5.5.0 Bad response in AUTH exchange\r\n", "bad AUTH response")
-
-
-def _endless(relay: RelayCore, _command: Slot) -> None:
-    ending.end(relay, ENDLESS, b"521 5.5.2 Line without end\r\n", "line without end")
 
 
 def _declared_size(argument: bytes) -> int:
@@ -323,6 +241,7 @@ def _declared_size(argument: bytes) -> int:
 
 
 TABLE: Final[dict[Verb, Callable[[RelayCore, Slot], None]]] = {
+    **COMMON,
     HELO: _helo,
     EHLO: _ehlo,
     MAIL: _mail,
@@ -338,10 +257,5 @@ TABLE: Final[dict[Verb, Callable[[RelayCore, Slot], None]]] = {
     AUTH: _auth,
     AUTH_RESPONSE: _auth_response,
     QUIT: _quit,
-    UNKNOWN: _unknown,
-    CONTROLS: _controls,
-    OVERLONG: _overlong,
-    ENDLESS: _endless,
-    STARTTLS: _starttls,
     XCLIENT: _xclient,
 }

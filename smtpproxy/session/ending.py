@@ -18,96 +18,97 @@ if TYPE_CHECKING:
 
     from .backend import Backend
     from .core import RelayCore
+    from .dialogue import Dialogue
     from .pipeline import Slot
 
 
-def end(relay: RelayCore, verb: Verb, reply: bytes, reason: str) -> None:
+def end(dialogue: Dialogue, verb: Verb, reply: bytes, reason: str) -> None:
     """Answer a command with ``reply``, after what is owed before it, and close."""
-    relay.refuse(verb, reply)
-    relay.frontend.close()
-    relay.closing = True
-    relay.reason = reason
+    dialogue.refuse(verb, reply)
+    dialogue.frontend.close()
+    dialogue.closing = True
+    dialogue.reason = reason
 
 
-def fail(relay: RelayCore, reply: bytes, reason: str) -> None:
+def fail(dialogue: Dialogue, reply: bytes, reason: str) -> None:
     """Give up: ``reply`` takes the place of everything that is still unanswered, and the connection closes."""
-    if relay.over:
+    if dialogue.over:
         return
-    relay.refused_data = None
-    if relay.closing and all(slot.reply for slot in relay.pipeline.slots):
+    dialogue.refused_data = None
+    if dialogue.closing and all(slot.reply for slot in dialogue.pipeline.slots):
         # The last word has been said.
-        leave_backend(relay)
+        dialogue.part()
         return
-    relay.pipeline.cut(reply)
-    relay.frontend.close()
-    relay.closing = True
-    relay.reason = reason
-    finish_transaction(relay, reply)
-    leave_backend(relay)
+    dialogue.pipeline.cut(reply)
+    dialogue.frontend.close()
+    dialogue.closing = True
+    dialogue.reason = reason
+    finish_transaction(dialogue, reply)
+    dialogue.part()
 
 
-def out_of_step(relay: RelayCore, verb: Verb) -> None:
+def out_of_step(dialogue: Dialogue, verb: Verb) -> None:
     """Refuse a command behind which more was sent than its reply allows, and close (rule S5)."""
-    relay.violations += 1
-    end(relay, verb, SYNCHRONISATION_LOST, "synchronisation violated")
+    dialogue.violations += 1
+    end(dialogue, verb, SYNCHRONISATION_LOST, "synchronisation violated")
 
 
 SYNCHRONISATION_LOST = b"554 5.5.0 Input behind a command that must end a group\r\n"
 
 
-def talked_behind_starttls(relay: RelayCore) -> None:
+def talked_behind_starttls(dialogue: Dialogue) -> None:
     """Refuse STARTTLS: the client has sent more before it was told to go ahead (rule S5)."""
-    relay.violations += 1
-    relay.reason = "synchronisation violated"
-    relay.errors += 1
-    relay.pipeline.slots[-1].reply = SYNCHRONISATION_LOST
-    relay.frontend.close()
-    relay.closing = True
+    dialogue.violations += 1
+    dialogue.reason = "synchronisation violated"
+    dialogue.errors += 1
+    dialogue.pipeline.slots[-1].reply = SYNCHRONISATION_LOST
+    dialogue.frontend.close()
+    dialogue.closing = True
 
 
-def vanish(relay: RelayCore, why: str) -> None:
+def vanish(dialogue: Dialogue, why: str) -> None:
     """The client is gone: nothing that it has not finished may leave a message behind (rule S10)."""
-    if relay.over:
+    if dialogue.over:
         return
-    relay.over = relay.closing = True
-    relay.reason = why
-    relay.pipeline.abandon()
-    relay.refused_data = None
-    relay.frontend.close()
-    finish_transaction(relay, b"")
-    leave_backend(relay)
-    relay.actions.append(Action.CLOSE_CLIENT)
+    dialogue.over = dialogue.closing = True
+    dialogue.reason = why
+    dialogue.pipeline.abandon()
+    dialogue.refused_data = None
+    dialogue.frontend.close()
+    finish_transaction(dialogue, b"")
+    dialogue.part()
+    dialogue.actions.append(Action.CLOSE_CLIENT)
 
 
-def no_more_input(relay: RelayCore) -> None:
+def no_more_input(dialogue: Dialogue) -> None:
     """Go on after the client has closed its writing side and everything that it sent has been read (rule S13)."""
-    state = relay.frontend.state
+    state = dialogue.frontend.state
     if state is State.COMMANDS or state is State.AWAIT_TLS:
-        relay.frontend.close()
-        relay.closing = True
-        relay.reason = relay.reason or "client closed the connection"
+        dialogue.frontend.close()
+        dialogue.closing = True
+        dialogue.reason = dialogue.reason or "client closed the connection"
     elif state is State.MAIL_DATA or state is State.AUTH_RESPONSE:
         # What is owed up to here, the 354 or 334, still leaves.
-        relay.frontend.close()
-        relay.closing = True
-        relay.reason = _IN_THE_MIDDLE
-        finish_transaction(relay, b"")
-        leave_backend(relay)
+        dialogue.frontend.close()
+        dialogue.closing = True
+        dialogue.reason = _IN_THE_MIDDLE
+        finish_transaction(dialogue, b"")
+        dialogue.part()
     elif state is State.CHUNK:
-        fail(relay, relay.text(b"421 4.4.2", b"Connection closed in the middle of a chunk"), _IN_THE_MIDDLE)
+        fail(dialogue, dialogue.text(b"421 4.4.2", b"Connection closed in the middle of a chunk"), _IN_THE_MIDDLE)
 
 
 _IN_THE_MIDDLE = "client closed the connection in the middle"
 
 
-def close(relay: RelayCore) -> None:
+def close(dialogue: Dialogue) -> None:
     """Close the client's connection: everything that was owed has been said."""
-    if relay.over:
+    if dialogue.over:
         return
-    relay.over = True
-    finish_transaction(relay, b"")
-    leave_backend(relay)
-    relay.actions.append(Action.CLOSE_CLIENT)
+    dialogue.over = True
+    finish_transaction(dialogue, b"")
+    dialogue.part()
+    dialogue.actions.append(Action.CLOSE_CLIENT)
 
 
 def leave_backend(relay: RelayCore) -> None:
@@ -178,10 +179,10 @@ def _let_go(relay: RelayCore, backend: Backend) -> None:
         relay.chunk.refusal = relay.chunk.reply or b"451 4.4.2 Backend connection lost, message not taken\r\n"
 
 
-def finish_transaction(relay: RelayCore, reply: bytes) -> None:
+def finish_transaction(dialogue: Dialogue, reply: bytes) -> None:
     """Note the end of the mail transaction that is open; ``reply`` is the last word on it, empty if there is none."""
-    transaction = relay.transaction
+    transaction = dialogue.transaction
     if transaction is not None:
         transaction.reply = reply
-        relay.transaction = None
-        relay.ended = (*relay.ended, transaction)
+        dialogue.transaction = None
+        dialogue.ended = (*dialogue.ended, transaction)

@@ -26,11 +26,10 @@ from smtpproxy.smtp.maildata import MailDataReader
 from smtpproxy.smtp.paths import parameters
 
 from . import ending, introduction
-from .actions import Action
 from .backend import Backend, ChunkSlot, Event, State
 from .frontend import Event as ClientEvent
-from .frontend import State as ClientState
 from .pipeline import Slot
+from .refusals import refuse_data
 
 if TYPE_CHECKING:
     from .core import RelayCore
@@ -114,52 +113,11 @@ def _end_of_data(relay: RelayCore, reader: MailDataReader, rest: bytes) -> None:
         backend.outstanding.append(slot)
 
 
-def talked_behind_data(relay: RelayCore) -> None:
-    """Refuse DATA: the client has sent more before it was told to go ahead (rules S5, H4)."""
-    relay.violations += 1
-    relay.reason = "synchronisation violated"
-    relay.frontend.close()
-    relay.closing = True
-    backend = relay.backend
-    if relay.refused_data is not None:
-        relay.refused_data[0].reply = ending.SYNCHRONISATION_LOST
-        relay.refused_data = None
-    elif backend is not None and backend.queue and backend.queue[-1].verb is DATA:
-        backend.queue[-1].reply = ending.SYNCHRONISATION_LOST
-        backend.drop(backend.queue[-1])
-    else:
-        relay.out_of_step = True
-
-
 def data_in_vain(relay: RelayCore, slot: Slot, *, waits: bool) -> None:
     """Refuse a DATA behind which the client has lost step (rule S5); ``waits``: the backend waits for mail data now."""
     slot.reply = ending.SYNCHRONISATION_LOST
     if waits:
         ending.abort_backend(relay)
-
-
-def refuse_data(relay: RelayCore, slot: Slot, reply: bytes) -> None:
-    """Refuse DATA, once we are sure that nothing was sent behind it (rule H4)."""
-    relay.errors += 1
-    relay.refused_data = (slot, reply)
-
-
-def look_before_refusal(relay: RelayCore) -> None:
-    """Ask for the last look at the client's input, when the refusal of DATA that is held is the next reply to leave."""
-    for slot in relay.pipeline.slots:
-        if not slot.reply:
-            if relay.refused_data is not None and slot is relay.refused_data[0]:
-                relay.actions.append(Action.PROBE_CLIENT)
-            return
-
-
-def data_refused(relay: RelayCore) -> None:
-    """Give the refusal of DATA that was held for the last look at the client's input."""
-    if relay.refused_data is not None and relay.frontend.state is ClientState.AWAIT_DATA:
-        slot, reply = relay.refused_data
-        slot.reply = reply
-        relay.refused_data = None
-        relay.frontend.move(ClientEvent.REFUSED)
 
 
 # --- BDAT ---------------------------------------------------------------------------------------------------------

@@ -32,15 +32,27 @@ class BackendTls(Enum):
     REQUIRED = "or the server is of no use"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RelayPolicy:
-    """How a listener's sessions behave, in clear or inside TLS; there is one object for each way."""
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class DialoguePolicy:
+    """How a listener's sessions treat a client, in clear or inside TLS; there is one object for each way."""
 
     hostname: bytes
     limits: Limits
-    extensions: ExtensionPolicy
     chunking: bool
     """Whether BDAT is offered (rule S9)."""
+    secure: bool = False
+    """Whether this is for inside TLS."""
+    starttls: bool = False
+    """Whether STARTTLS is taken."""
+    starttls_required: bool = False
+    """Whether next to nothing else is taken (RFC 3207, 4)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class RelayPolicy(DialoguePolicy):
+    """How the sessions of an inbound listener behave."""
+
+    extensions: ExtensionPolicy
     recipient_domains: frozenset[str] | None
     """Domains whose recipients are passed on, whatever the backend knows; None: any (rule S14)."""
     eager: bool
@@ -49,12 +61,6 @@ class RelayPolicy:
     """Whether a backend session outlives its client."""
     lockstep: bool
     """Whether the backend gets one command at a time even where it offers PIPELINING."""
-    secure: bool = False
-    """Whether this is for inside TLS."""
-    starttls: bool = False
-    """Whether STARTTLS is taken."""
-    starttls_required: bool = False
-    """Whether next to nothing else is taken (RFC 3207, 4)."""
     auth: bool = True
     """Whether AUTH is taken."""
     auth_inside: bool = False

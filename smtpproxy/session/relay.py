@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 
 from smtpproxy.smtp.commands import GREETING, Wait
 
-from . import ending, message
-from .actions import Action
+from . import ending
 from .answers import answer
 from .backend import Backend, ChunkSlot
 from .backend import State as BackendState
@@ -57,14 +56,6 @@ class Relay(RelayCore):
             greeting.reply = b"220 " + self.learned.host + b" ESMTP\r\n"
         if self.frontend.waiting or self.eof:
             self.advance()
-
-    def await_tls(self) -> None:
-        """Wait for the handshake of a connection that is TLS from its first octet on."""
-        self.handed_over = True
-
-    def tls_begun(self) -> None:
-        """Learn that it is done; ``start`` is next."""
-        self.handed_over = False
 
     def succeed(self, old: Relay, now: float, *, same_client: bool, keep_backend: bool = True) -> None:
         """Take the place of another relay: inside TLS, or for the client that XCLIENT has named (rule S6).
@@ -114,57 +105,10 @@ class Relay(RelayCore):
         if self.policy.eager and self.backend is None:
             self.open_backend(None)
 
-    def client_received(self, data: bytes, now: float) -> None:
-        """Take bytes of the client."""
-        self.now = now
-        frontend = self.frontend
-        state = frontend.state
-        if not self.pipeline.slots:
-            self.turns += state is not State.MAIL_DATA and not frontend.waiting
-        elif not self.pipeline.groups and not self.early:
-            self.early = True
-            if self.client.early_refusal:
-                self.pipeline.abandon()
-                ending.fail(self, self.client.early_refusal, "pregreet")
-                return
-        if state is State.AWAIT_DATA:
-            message.talked_behind_data(self)
-            return
-        if state is State.AWAIT_TLS:
-            ending.talked_behind_starttls(self)
-            return
-        frontend.receive(data)
-        self.advance()
-
-    def client_quiet(self, now: float) -> None:
-        """Learn that nothing more of the client was there to be read (the answer to PROBE_CLIENT)."""
-        self.now = now
-        message.data_refused(self)
-        self.advance()
-
-    def client_eof(self, now: float) -> None:
-        """Learn that the client has closed its writing side: what it sent is still answered (rule S13)."""
-        self.now = now
-        self.eof = True
-        self.advance()
-
-    def client_lost(self, why: str) -> None:
-        """Learn that the client's connection is gone."""
-        ending.vanish(self, why)
-
     def client_identified(self, origin: Origin) -> None:
         """Learn who the client is (the answer to IDENTIFY_CLIENT)."""
         self.origin = origin
-        self.advance_backend()
-
-    def client_refused(self, why: str) -> None:
-        """Learn that there is no room for the client that XCLIENT has named."""
-        ending.fail(self, self.text(b"421 4.3.2", why.capitalize().encode() + b", try again later"), why)
-
-    def client_timed_out(self) -> None:
-        """Learn that the client has let its time pass (RFC 5321, 4.5.3.2.7)."""
-        why = "TLS handshake timed out" if self.handed_over else "client timed out"
-        ending.fail(self, self.text(b"421 4.4.2", b"Timeout, closing connection"), why)
+        self.go_on()
 
     # --- events: the backend -----------------------------------------------------------------------------------
 
@@ -194,7 +138,7 @@ class Relay(RelayCore):
         if self.frontend.waiting or self.eof or self.stuffed:
             self.advance()
         else:
-            self.advance_backend()
+            self.go_on()
 
     def backend_borrowed(self, kept: Backend) -> None:
         """Take a kept session with a server as the answer to CONNECT (rule S18)."""
@@ -230,80 +174,7 @@ class Relay(RelayCore):
         """Learn that the server has let its time pass (RFC 5321, 4.5.3.2)."""
         ending.backend_lost(self, "backend timed out")
 
-    # --- events: our own side ----------------------------------------------------------------------------------
-
-    def shut_down(self) -> None:
-        """Learn that the service is going down: end between transactions, with 421 (RFC 5321, 3.8)."""
-        self.draining = True
-        if not self.closing and self.at_rest:
-            ending.fail(self, self.going_down(), "shutdown")
-
-    def end_now(self) -> None:
-        """Learn that the service cannot wait any longer: the message that comes in is given up (rule S15)."""
-        ending.fail(self, self.going_down(), "shutdown")
-
-    def internal_error(self) -> None:
-        """Learn that we have failed ourselves: this session ends, nothing else does (rule H10)."""
-        ending.fail(self, self.text(b"421 4.3.0", b"Internal error, closing connection"), "internal error")
-
     # --- what the owner asks ------------------------------------------------------------------------------------
-
-    def take_replies(self, *, hold: bool = True) -> bytes:
-        """Give what is to be written to the client; without ``hold`` also part of a group (rule S4)."""
-        slots = self.pipeline.slots
-        replies = self._take(hold=hold) if slots and slots[0].reply else b""
-        if self.stuffed and replies:
-            replies += self._take_more(hold=hold)
-        if self.refused_data is not None:
-            message.look_before_refusal(self)
-        if not slots:
-            if self.closing:
-                ending.close(self)
-            elif not self.handed_over and (action := _HAND_OVER.get(self.frontend.state)) is not None:
-                self.handed_over = True
-                self.actions.append(action)
-            elif self.draining and self.at_rest:
-                ending.fail(self, self.going_down(), "shutdown")
-                replies += self._take(hold=False)
-                ending.close(self)
-        return replies
-
-    def _take(self, *, hold: bool) -> bytes:
-        # Where the client's own bytes are missing, the replies before them must not wait for it.
-        replies = self.pipeline.take(hold=hold and self.frontend.state not in _INPUT_IS_MISSING)
-        if replies and self.trace is not None:
-            self.trace("S:", replies)
-        return replies
-
-    def _take_more(self, *, hold: bool) -> bytes:
-        """Read on where replies that have left made room for more commands of a burst."""
-        taken = []
-        while self.stuffed:
-            self.advance()
-            replies = self._take(hold=hold)
-            if not replies:
-                break
-            taken.append(replies)
-        return b"".join(taken)
-
-    @property
-    def at_rest(self) -> bool:
-        """Whether the client is between transactions and owed nothing."""
-        if self.handed_over or self.transaction is not None:
-            return False
-        return not self.pipeline.slots and self.frontend.state is State.COMMANDS
-
-    @property
-    def client_wait(self) -> Wait:
-        """What we wait for from the client."""
-        state = self.frontend.state
-        if state is State.MAIL_DATA or state is State.CHUNK:
-            return Wait.NOTHING if self.stuffed else Wait.DATA_BLOCK
-        if self.handed_over:
-            return Wait.CLIENT_TLS
-        if self.closing or (self.pipeline.slots and not self.pipeline.ready):
-            return Wait.NOTHING
-        return Wait.COMMAND
 
     @property
     def backend_wait(self) -> Wait:
@@ -322,7 +193,6 @@ def _goes_on(backend: Backend, replies: list[Reply], index: int) -> bool:
 
 
 _SURPLUS = "backend sent more than its reply to STARTTLS"
-_HAND_OVER = {State.AWAIT_TLS: Action.START_TLS, State.AWAIT_CLIENT: Action.CHANGE_CLIENT}
 _COUNTS = (
     "command_count",
     "early",
@@ -335,4 +205,3 @@ _COUNTS = (
     "turns",
     "violations",
 )
-_INPUT_IS_MISSING = frozenset({State.CHUNK, State.MAIL_DATA, State.AUTH_RESPONSE})

@@ -84,8 +84,8 @@ class Setup:
         listed = None if self.domains is None else frozenset(self.domains)
         learns = self.identity in ("xclient", "bound")
         return RelayPolicy(
-            HOSTNAME,
-            Limits(
+            hostname=HOSTNAME,
+            limits=Limits(
                 self.line,
                 self.auth_line,
                 self.burst_commands,
@@ -94,12 +94,12 @@ class Setup:
                 self.size,
                 self.errors,
             ),
-            extensions,
-            self.chunking,
-            None if self.identity == "auto" or (learns and not listed) else listed,
-            self.eager,
-            self.reuse,
-            self.lockstep,
+            extensions=extensions,
+            chunking=self.chunking,
+            recipient_domains=None if self.identity == "auto" or (learns and not listed) else listed,
+            eager=self.eager,
+            reuse=self.reuse,
+            lockstep=self.lockstep,
             secure=secure,
             starttls=starttls,
             starttls_required=starttls_required,
