@@ -18,6 +18,10 @@ class ClientSide(Dialogue):
 
     __slots__ = ()
 
+    def start(self, now: float) -> None:
+        """Begin, when the client's connection has been accepted, or when it is another client's from now on."""
+        raise NotImplementedError  # Relay and Submission have it
+
     # --- events: the client ------------------------------------------------------------------------------------
 
     def await_tls(self) -> None:
@@ -91,6 +95,12 @@ class ClientSide(Dialogue):
         """Learn that we have failed ourselves: this session ends, nothing else does (rule H10)."""
         ending.fail(self, self.text(b"421 4.3.0", b"Internal error, closing connection"), "internal error")
 
+    def take_counts(self, old: ClientSide) -> None:
+        """Go on counting where another dialogue with the same client has ended."""
+        for name in _COUNTS:
+            setattr(self, name, getattr(old, name))
+        self.pipeline.replies, self.pipeline.groups = old.pipeline.replies, old.pipeline.groups
+
     # --- what the owner asks ------------------------------------------------------------------------------------
 
     def take_replies(self, *, hold: bool = True) -> bytes:
@@ -153,3 +163,15 @@ class ClientSide(Dialogue):
 
 _HAND_OVER: Final = {State.AWAIT_TLS: Action.START_TLS, State.AWAIT_CLIENT: Action.CHANGE_CLIENT}
 _INPUT_IS_MISSING: Final = frozenset({State.CHUNK, State.MAIL_DATA, State.AUTH_RESPONSE})
+_COUNTS: Final = (
+    "command_count",
+    "early",
+    "errors",
+    "octets",
+    "recipients_accepted",
+    "recipients_refused",
+    "relay_refused",
+    "reply_count",
+    "turns",
+    "violations",
+)

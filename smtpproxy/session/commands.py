@@ -18,11 +18,13 @@ from smtpproxy.smtp.commands import (
     HELO,
     HELP,
     LARGEST_CHUNK,
+    LHLO,
     MAIL,
     NOOP,
     QUIT,
     RCPT,
     RSET,
+    UNKNOWN,
     VRFY,
     XCLIENT,
     Verb,
@@ -242,6 +244,7 @@ def _declared_size(argument: bytes) -> int:
 
 TABLE: Final[dict[Verb, Callable[[RelayCore, Slot], None]]] = {
     **COMMON,
+    LHLO: COMMON[UNKNOWN],
     HELO: _helo,
     EHLO: _ehlo,
     MAIL: _mail,

@@ -68,8 +68,7 @@ class Relay(RelayCore):
         self.origin = old.origin if same_client else None
         self.trace, self.stamp, self.draining = old.trace, old.stamp, old.draining
         self.once_only = self.once_only or old.once_only
-        for name in _COUNTS:
-            setattr(self, name, getattr(old, name))
+        self.take_counts(old)
         # One can be open only where the server has refused RSET.
         ending.finish_transaction(old, b"")
         self.ended, old.ended = old.ended, ()
@@ -77,7 +76,6 @@ class Relay(RelayCore):
             # It is for the client that was named: whom we trust may send it in one burst.
             self.frontend.receive(old.frontend.take_mail_data())
             self.eof = old.eof
-        self.pipeline.replies, self.pipeline.groups = old.pipeline.replies, old.pipeline.groups
         backend = old.backend
         if backend is None:
             return
@@ -193,15 +191,3 @@ def _goes_on(backend: Backend, replies: list[Reply], index: int) -> bool:
 
 
 _SURPLUS = "backend sent more than its reply to STARTTLS"
-_COUNTS = (
-    "command_count",
-    "early",
-    "errors",
-    "octets",
-    "recipients_accepted",
-    "recipients_refused",
-    "relay_refused",
-    "reply_count",
-    "turns",
-    "violations",
-)

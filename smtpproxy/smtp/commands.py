@@ -47,6 +47,7 @@ class Verb:
 
 HELO: Final = Verb(b"HELO", Wait.EHLO, ends_group=True)  # RFC 5321, 4.1.1.1
 EHLO: Final = Verb(b"EHLO", Wait.EHLO, ends_group=True)  # RFC 5321, 4.1.1.1; RFC 2920, 3.1
+LHLO: Final = Verb(b"LHLO", Wait.EHLO, ends_group=True)  # RFC 2033, 4.1
 MAIL: Final = Verb(b"MAIL", Wait.MAIL, ends_group=False)  # RFC 5321, 4.1.1.2
 RCPT: Final = Verb(b"RCPT", Wait.RCPT, ends_group=False)  # RFC 5321, 4.1.1.3
 DATA: Final = Verb(b"DATA", Wait.DATA, ends_group=True)  # RFC 5321, 4.1.1.4
@@ -93,6 +94,7 @@ VERBS: Final[dict[bytes, Verb]] = {
     for verb in (
         HELO,
         EHLO,
+        LHLO,
         MAIL,
         RCPT,
         DATA,
