@@ -5,23 +5,16 @@ all others; a part that is wrong in itself is passed over here.
 """
 
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from smtpproxy.config.endpoint import Endpoint, collide, parse_endpoint
+from smtpproxy.config.endpoint import collide
+from smtpproxy.config.entries import Entry, Place, entries, items, mode_of, own_address, places
+from smtpproxy.config.outboundchecks import cache_checks, is_transparent, outbound_checks
 from smtpproxy.config.problem import Finding, Path
+from smtpproxy.config.routechecks import route_checks
 from smtpproxy.config.tlschecks import backend_tls, listener_tls
 
 __all__ = ["cross_check"]
-
-Place = tuple[Path, Endpoint]
-
-
-class Entry(NamedTuple):
-    """A listener or a backend: where it stands in the file, and its data."""
-
-    path: Path
-    data: dict[str, Any]
-
 
 _SMUGGLING: Final = (
     "pass lets mail be smuggled through a backend that takes a bare CR or LF for a line ending; "
@@ -36,6 +29,11 @@ _EMPTY_DOMAINS: Final = (
     "at least one domain is expected, or the word any; where the backend learns who the client is "
     "(its setting identity), recipient_domains may be left out"
 )
+_NO_BACKENDS: Final = "expected is a section with one entry for each backend: an inbound listener passes mail on to one"
+_NO_ROUTES: Final = (
+    "expected is a list of routes, which say where an outbound listener delivers mail, "
+    'such as [{domain: "*", lookup: mx}]'
+)
 
 # How a backend learns who the client is: once for each connection, so that no other client can have it (S18).
 _FOR_ONE_CLIENT: Final = frozenset({"proxy-v1", "proxy-v2", "source-address"})
@@ -45,32 +43,50 @@ def cross_check(data: object) -> Iterator[Finding]:
     """Take a configuration's data, as ``source`` gives it; give each mistake as path and message."""
     if not isinstance(data, dict):
         return
-    listeners = [
-        Entry(("listeners", index), item)
-        for index, item in enumerate(_items(data.get("listeners")))
-        if isinstance(item, dict)
-    ]
-    named = data.get("backends")
-    backends = list(named.items()) if isinstance(named, dict) else []
-    servers = [Entry(("backends", name), item) for name, item in backends if isinstance(item, dict)]
+    listeners = entries("listeners", data.get("listeners"))
+    service = data.get("service")
+    stock = isinstance(service, dict) and service.get("transport") == "stock"
     yield from _duplicate_names(listeners)
-    yield from _unknown_backends(listeners, [name for name, _ in backends])
-    yield from _immunity(listeners)
-    yield from _open_relays(listeners, {str(entry.path[-1]): entry.data for entry in servers})
     yield from _strangers(listeners)
-    yield from _identities(servers, data.get("service"))
     for entry in listeners:
         yield from listener_tls(entry.path, entry.data.get("tls"))
-    for entry in servers:
-        named_servers = [endpoint for _, endpoint in _places(entry, "servers")]
-        yield from backend_tls(entry.path, entry.data.get("tls"), named_servers)
-    listening = [place for entry in listeners for place in _places(entry, "listen")]
+    listening = [place for entry in listeners for place in places(entry, "listen")]
     yield from _collisions(listening)
-    yield from _loops(listening, [place for entry in servers for place in _places(entry, "servers")])
+    yield from _inbound([entry for entry in listeners if mode_of(entry) == "inbound"], data)
+    yield from _servers(data.get("backends"), listening, stock=stock)
+    yield from _outbound([entry for entry in listeners if mode_of(entry) == "outbound"], data, stock=stock)
+    yield from cache_checks(data.get("cache"))
 
 
-def _items(value: object) -> list[Any]:
-    return list(value) if isinstance(value, (list, tuple)) else []
+def _inbound(listeners: list[Entry], data: dict[str, Any]) -> Iterator[Finding]:
+    named = data.get("backends", {})
+    if listeners and named == {}:
+        yield ("backends",), _NO_BACKENDS if "backends" in data else f"missing; {_NO_BACKENDS}"
+    backends = named if isinstance(named, dict) else {}
+    yield from _unknown_backends(listeners, list(backends))
+    yield from _immunity(listeners)
+    yield from _open_relays(listeners, {name: item for name, item in backends.items() if isinstance(item, dict)})
+
+
+def _servers(named: object, listening: list[Place], *, stock: bool) -> Iterator[Finding]:
+    backends = list(named.items()) if isinstance(named, dict) else []
+    servers = [Entry(("backends", name), item) for name, item in backends if isinstance(item, dict)]
+    yield from _identities(servers, stock=stock)
+    for entry in servers:
+        addresses = list(places(entry, "servers"))
+        yield from backend_tls(entry.path, entry.data.get("tls"), [endpoint for _, endpoint in addresses])
+        yield from _loops(listening, addresses)
+
+
+def _outbound(listeners: list[Entry], data: dict[str, Any], *, stock: bool) -> Iterator[Finding]:
+    for entry in listeners:
+        yield from outbound_checks(entry, stock=stock)
+    routed = [entry for entry in listeners if not is_transparent(entry)]
+    if routed and data.get("routes", ()) == ():
+        yield ("routes",), _NO_ROUTES if "routes" in data else f"missing; {_NO_ROUTES}"
+    # Mail may well go to a server of ours through an inbound listener; through an outbound one it goes in circles.
+    listening = [place for entry in listeners for place in places(entry, "listen")]
+    yield from route_checks(entries("routes", data.get("routes")), listening, stock=stock)
 
 
 def _duplicate_names(listeners: list[Entry]) -> Iterator[Finding]:
@@ -94,7 +110,7 @@ def _immunity(listeners: list[Entry]) -> Iterator[Finding]:
         if listener.get("backend_immune") is True:
             continue
         asked: list[tuple[Path, object]] = [((*path, "bare_line_endings"), listener.get("bare_line_endings"))]
-        for index, exception in enumerate(_items(listener.get("bare_line_endings_exceptions"))):
+        for index, exception in enumerate(items(listener.get("bare_line_endings_exceptions"))):
             if isinstance(exception, dict):
                 asked.append(((*path, "bare_line_endings_exceptions", index, "policy"), exception.get("policy")))
         for place, policy in asked:
@@ -125,9 +141,8 @@ def _strangers(listeners: list[Entry]) -> Iterator[Finding]:
             )
 
 
-def _identities(backends: list[Entry], service: object) -> Iterator[Finding]:
+def _identities(backends: list[Entry], *, stock: bool) -> Iterator[Finding]:
     """What a way of telling the backend who the client is does not go with."""
-    stock = isinstance(service, dict) and service.get("transport") == "stock"
     for entry in backends:
         path, backend = entry
         identity, reuse = backend.get("identity"), backend.get("reuse")
@@ -141,18 +156,9 @@ def _identities(backends: list[Entry], service: object) -> Iterator[Finding]:
         if identity == "source-address":
             if stock:
                 yield (*path, "identity"), "source-address needs service.transport: lean"
-            for place, server in _places(entry, "servers"):
+            for place, server in places(entry, "servers"):
                 if server.kind == "unix":
                     yield place, "a Unix socket shows no source address; identity: source-address needs a TCP port"
-
-
-def _places(entry: Entry, key: str) -> Iterator[Place]:
-    path, section = entry
-    for index, text in enumerate(_items(section.get(key))):
-        try:
-            yield (*path, key, index), parse_endpoint(text)
-        except ValueError:
-            continue
 
 
 def _collisions(listening: list[Place]) -> Iterator[Finding]:
@@ -166,8 +172,5 @@ def _collisions(listening: list[Place]) -> Iterator[Finding]:
 def _loops(listening: list[Place], servers: list[Place]) -> Iterator[Finding]:
     """A server that is one of the proxy's own addresses would be the proxy talking to itself."""
     for path, server in servers:
-        for _, endpoint in listening:
-            local = server.host in {"127.0.0.1", "::1", "localhost"} or server.host == endpoint.host
-            if local and collide(server, endpoint):
-                yield path, f"smtpproxy itself listens on {endpoint}: it would talk to itself"
-                break
+        if own := own_address(server, listening):
+            yield path, f"smtpproxy itself listens on {own}: it would talk to itself"

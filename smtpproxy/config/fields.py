@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictInt, StrictStr, TypeAdapter
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StrictBool, StrictInt, StrictStr, TypeAdapter
 
 from smtpproxy.config.domains import domain_spellings, is_hostname
 from smtpproxy.config.endpoint import Endpoint, parse_endpoint
@@ -28,19 +28,23 @@ __all__ = [
     "LogTarget",
     "Name",
     "NetworkSet",
+    "QueueLength",
     "Servers",
     "Size",
     "SizeOrUnlimited",
     "TimeOut",
     "TimeOutOrOff",
     "TimeOutOrUnlimited",
+    "switch",
     "word_off",
 ]
 
 ANY: Final = "any"
 OFF: Final = "off"
+ON: Final = "on"
 UNLIMITED: Final = "unlimited"
 
+_LONGEST_QUEUE: Final = 65535
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 _KEYWORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*", re.ASCII)  # ehlo-keyword, RFC 5321, 4.1.1.1
 _NEVER_PASSED: Final = {
@@ -87,6 +91,34 @@ def _or_off(value: object) -> object:
 def word_off(value: object) -> object:
     """Give back the word ``off``, which YAML reads as the truth value False; anything else as it is."""
     return OFF if value is False else value
+
+
+def switch(example: str) -> Callable[[Any], Any]:
+    """Give what reads a section that may also be one of the words ``off`` (None) and ``on`` (with its defaults).
+
+    YAML reads those as truth values. ``example`` is such a section, for the message.
+    """
+
+    def read(value: Any) -> Any:  # noqa: ANN401  (a validator's input is of any type)
+        if value is False or value == OFF:
+            return None
+        if value is True or value == ON:
+            return {}
+        if isinstance(value, (BaseModel, dict)) or value is None:
+            return value
+        raise ValueError(f"off, on, or a section such as {example} is expected")
+
+    return read
+
+
+def _queue_length(value: object) -> int:
+    if value is False or value == OFF:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LONGEST_QUEUE:
+        raise ValueError(
+            f"a number of connections from 0 to {_LONGEST_QUEUE} is expected, or the word off, not {quoted(value)}"
+        )
+    return value
 
 
 def _duration_or_unlimited(value: object) -> object:
@@ -191,6 +223,7 @@ Hostname = Annotated[StrictStr, AfterValidator(_hostname)]
 LogTarget = Annotated[StrictStr, AfterValidator(_log_target)]
 Endpoints = Annotated[tuple[Annotated[Endpoint, BeforeValidator(_endpoint)], ...], Field(min_length=1)]
 Servers = Annotated[tuple[Annotated[Endpoint, BeforeValidator(_server)], ...], Field(min_length=1)]
+QueueLength = Annotated[int, BeforeValidator(_queue_length)]
 NetworkSet = Annotated[Networks, BeforeValidator(_networks)]
 Domains = Annotated[tuple[str, ...] | None, BeforeValidator(_domains)]
 Extensions = tuple[Annotated[StrictStr, AfterValidator(_extension)], ...]

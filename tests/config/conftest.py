@@ -18,6 +18,15 @@ backends:
     servers: ["192.0.2.1:25"]
 """
 
+OUTBOUND = """\
+listeners:
+  - name: out
+    mode: outbound
+    listen: ["127.0.0.1:2525"]
+routes:
+  - domain: "*"
+"""
+
 
 @pytest.fixture
 def loaded(tmp_path: Path) -> Callable[[str], Config]:
@@ -72,5 +81,40 @@ def backend_with(mistakes: Callable[[str], list[str]]) -> Callable[[str], list[s
         indented = "".join(f"    {line}\n" for line in settings.splitlines())
         found = mistakes(MINIMAL + indented)
         return [line.partition(": ")[2].removeprefix("backends.legacy.") for line in found]
+
+    return read
+
+
+@pytest.fixture
+def outbound() -> str:
+    """A configuration for mail to the world; a setting of its route can be put at its end."""
+    return OUTBOUND
+
+
+def indented(settings: str) -> str:
+    return "".join(f"    {line}\n" for line in settings.splitlines())
+
+
+@pytest.fixture
+def sender_with(mistakes: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
+    """The mistakes of the configuration for mail to the world with more settings of its listener, from line 5 on.
+
+    Line and ``listeners[0].`` are left out.
+    """
+
+    def read(settings: str) -> list[str]:
+        found = mistakes(OUTBOUND.replace("routes:", f"{indented(settings)}routes:"))
+        return [line.partition(": ")[2].removeprefix("listeners[0].") for line in found]
+
+    return read
+
+
+@pytest.fixture
+def route_with(mistakes: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
+    """The same for the settings of the route."""
+
+    def read(settings: str) -> list[str]:
+        found = mistakes(OUTBOUND + indented(settings))
+        return [line.partition(": ")[2].removeprefix("routes[0].") for line in found]
 
     return read

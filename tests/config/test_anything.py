@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from smtpproxy.config import Config, ConfigError, Problem
 from smtpproxy.config.load import parse
 
-EXAMPLE = Path(__file__).resolve().parent.parent.parent / "etc" / "inbound.yaml"
-COMPLETE: dict[str, Any] = yaml.safe_load(EXAMPLE.read_text())
+SAMPLES = Path(__file__).resolve().parent.parent.parent / "etc"
+COMPLETE: dict[str, Any] = yaml.safe_load((SAMPLES / "inbound.yaml").read_text())
+OUTBOUND: dict[str, Any] = yaml.safe_load((SAMPLES / "smarthost.yaml").read_text())
 COMPLETE["backends"]["legacy"]["reuse"] = {"idle": "30 s", "uses": 100, "sessions": 50}
 COMPLETE["listeners"][0]["bare_line_endings_exceptions"] = [{"networks": ["10.0.0.0/8"], "policy": "reject"}]
 COMPLETE["listeners"][0]["tls"] |= {
@@ -25,6 +26,13 @@ COMPLETE["listeners"][0]["tls"]["certificates"] = [{"cert": "a.pem", "key": "a.k
 COMPLETE["listeners"][0]["tls"]["client_certificates"] = {"mode": "ask", "ca": "ca.pem", "logins": {"0" * 64: "alice"}}
 COMPLETE["backends"]["legacy"]["tls"] |= {"mode": "starttls", "name": "mx.example", "sni": "mx.example", "ca": "ca.pem"}
 COMPLETE["backends"]["legacy"]["tls"]["certificate"] = {"cert": "a.pem", "key": "a.key"}
+COMPLETE["listeners"] += OUTBOUND.pop("listeners")
+COMPLETE |= OUTBOUND
+COMPLETE["listeners"][1] |= {"transparent": "redirect", "mark": 25, "trusted": {"proxy_protocol": ["10.0.0.1"]}}
+COMPLETE["listeners"][1]["listen"] = ["127.0.0.1:2527"]
+COMPLETE["routes"][0] |= {"credentials": {"user": "a", "password_file": "b"}, "source": {"ipv4": "192.0.2.1"}}
+COMPLETE["routes"][0]["tls"] |= {"name": "mx.example", "sni": "mx.example", "ca": "ca.pem"}
+COMPLETE["dns"]["servers"] = ["127.0.0.1"]
 
 
 def places(data: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
@@ -34,7 +42,19 @@ def places(data: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int,
 
 WORDS = ["off", "any", "unlimited", "5 min", "-1 KiB", "[::]:25", "unix:/x", "1e9", "", "\u0130.example", "9" * 30]
 WORDS += ["none", "system", "starttls", "pins", "xforward", "source-address", "optional", "TLSv1", "A" * 43 + "="]
-WORDS += ["a\ud800"]
+WORDS += [
+    "a\ud800",
+    "outbound",
+    "(outbound)",
+    "(inbound)",
+    "*",
+    ".x.example",
+    "redirect",
+    "verified",
+    "implicit",
+    "::/0",
+]
+WORDS += ["redis://a:b@c:1", "mx", "mode", "lookup", "nexthops", "credentials", "0xff"]
 
 words = st.sampled_from(WORDS)
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | words
@@ -60,6 +80,10 @@ def outcome(text: str) -> Config | tuple[Problem, ...]:
         return parse("c.yaml", text)
     except ConfigError as error:
         return error.problems
+
+
+def test_what_is_changed_has_no_mistake_yet() -> None:
+    assert isinstance(outcome(yaml.safe_dump(COMPLETE, allow_unicode=True)), Config)
 
 
 @given(changes)

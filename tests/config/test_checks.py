@@ -103,7 +103,8 @@ def test_a_backend_elsewhere_is_fine(loaded: Callable[[str], Config], listen: st
         5,
         {},
         {"listeners": 5, "backends": 5},
-        {"listeners": ({"name": 5, "listen": 5, "backend": 5, "bare_line_endings_exceptions": (5,)}, 5)},
+        {"listeners": ({"name": 5, "listen": 5, "backend": 5, "bare_line_endings_exceptions": (5,)}, 5)}
+        | {"backends": {"a": {}}},
         {"listeners": ({"name": (), "backend": {}, "listen": ({}, 25)},), "backends": {"a": 5, "b": {"servers": 5}}},
         {"listeners": ({"backend": "a", "trusted": 5, "proxy_protocol": {}, "tls": 5, "recipient_domains": {}},)}
         | {"backends": {"a": {"identity": {}, "reuse": 5, "tls": 5}}, "service": 5},
