@@ -8,10 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from smtpproxy.session.actions import Action
+from smtpproxy.session.relay import Relay
+from smtpproxy.smtp.commands import Wait
 from smtpproxy.smtp.proxyheader import Ends, ProxyTls, v1_header, v2_header
 
 from . import succession
-from .timed import BACKEND_FULL, CLIENT_FULL, TimedSession
+from .clientsession import ClientSession
+from .timed import BACKEND_FULL, CLIENT_FULL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,41 +22,34 @@ if TYPE_CHECKING:
     from .context import Context
     from .leg import BackendLeg
     from .servers import Server
-    from .tlsfacts import TlsFacts
     from .vouched import Vouched
 
 
-class BackendSide(TimedSession):
+class BackendSide(ClientSession):
     """The part of a client's session that deals with servers (a LegOwner)."""
 
-    __slots__ = ("_tried", "address", "facts", "reused", "server", "transport", "vouched")
+    __slots__ = ("_backend_mark", "_backend_since", "_tried", "leg", "reused", "server")
 
-    def __init__(self, context: Context, address: str, vouched: Vouched | None) -> None:
-        """``address``: the client's, as text; empty on a Unix socket.
+    context: Context
 
-        ``vouched``: what somebody in front of us has said of it.
-        """
-        super().__init__(context)
-        self.address = address
-        self.vouched = vouched
-        self.facts: TlsFacts | None = None
-        """Of the TLS with the client."""
-        self.transport: Any = None
-        """The client's connection, TLS included."""
+    def __init__(self, context: Context, address: str, counted: str, vouched: Vouched | None) -> None:
+        """As ClientSession."""
+        super().__init__(context, address, counted, vouched)
         self.leg: BackendLeg | None = None
         self.server: Server | None = None
         self.reused = False
         """Whether a kept backend session served it."""
         self._tried: tuple[Server, ...] = ()
         """Servers that have failed since the relay asked for one."""
+        self._backend_mark = 0
+        self._backend_since = self.started
 
-    def _settle(self) -> None:
-        """Write what the relay gives, and do what it says."""
-        raise NotImplementedError  # InboundSession has it
-
-    def _own_fault(self) -> None:
-        """End this session, and only this one, after an exception (rule H10)."""
-        raise NotImplementedError  # InboundSession has it
+    @property
+    def relay(self) -> Relay:
+        """The dialogue with the client."""
+        dialogue = self.dialogue
+        assert isinstance(dialogue, Relay)  # noqa: S101  # it is made here; this tells the type checker
+        return dialogue
 
     # --- the backend's connection (LegOwner) -----------------------------------------------------------------------
 
@@ -182,18 +178,32 @@ class BackendSide(TimedSession):
             self._backend_since = self.context.clock()
             leg.start_tls(tls)
 
-    def _pause(self, reason: int) -> None:
-        if not self._paused and self.transport is not None:
-            self.transport.pauseProducing()
-        self._paused |= reason
+    # --- time --------------------------------------------------------------------------------------------------------
 
-    def _resume(self, reason: int) -> None:
-        if not self._paused & reason:
-            return
-        self._paused &= ~reason
-        if not self._paused and self.transport is not None:
-            self._client_since = self.context.clock()
-            self.transport.resumeProducing()
+    def _sweep_servers(self, now: float) -> None:
+        """End what the backend has let wait too long."""
+        if self._backend_overdue(now):
+            self._tell(self.relay.backend_timed_out)
+
+    def _backend_overdue(self, now: float) -> bool:
+        relay, timeouts = self.relay, self.context.pool.settings.timeouts
+        wait = relay.backend_wait
+        unconnected = wait is Wait.GREETING and self.leg is not None and not self.leg.connected
+        if self._paused & BACKEND_FULL and not unconnected:
+            return now - self._backend_since > timeouts.data_block
+        mark = relay.reply_count + relay.octets
+        if wait is Wait.NOTHING or mark != self._backend_mark:
+            self._backend_mark = mark
+            self._backend_since = now
+            return False
+        waited = now - self._backend_since
+        return (unconnected and waited > self._to_connect()) or waited > self.context.waits[wait]
+
+    def _to_connect(self) -> float:
+        """Give the seconds that a connection may take to come about, its handshake included where TLS comes first."""
+        settings = self.context.pool.settings
+        handshake = settings.timeouts.tls_handshake if settings.tls.mode == "implicit" else 0.0
+        return settings.timeouts.connect + handshake
 
 
 ACTIONS: Final[dict[Action, Callable[[Any], None]]] = {

@@ -1,70 +1,36 @@
-"""What all sessions of one listener share: policies made from its configuration, counts, what was learned."""
+"""What all sessions of one inbound listener share: policies made from its configuration, what was learned."""
 
 from __future__ import annotations
 
 import itertools
-import socket
 from collections import OrderedDict
-from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from smtpproxy.session.policy import ClientPolicy, RelayPolicy
-from smtpproxy.smtp.lineendings import BarePolicy
-from smtpproxy.store.offers import Offers
-
-from .policies import CONNECTION_BOUND, hostname, relay_policy, waits
+from .clientcontext import CLIENTS_REMEMBERED, ClientContext, Journal
+from .inbound import InboundSession
+from .policies import CONNECTION_BOUND, relay_policy, waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from smtpproxy.config import Listener
-    from smtpproxy.session.policy import Learned
-    from smtpproxy.session.transaction import Transaction
+    from smtpproxy.session.policy import Learned, RelayPolicy
 
-    from .inbound import InboundSession
     from .names import Names
     from .pool import Pool
     from .sweep import Sweep
     from .tlsserver import ServerTls
+    from .vouched import Vouched
 
-_CLIENTS_REMEMBERED = 4096
+__all__ = ["Context", "Journal"]
+
 _KEYWORDS_TOLD = 256
-_session_numbers = itertools.count(1)
 
 
-class Journal(Protocol):
-    """Who is told what happened, for logs and counters."""
-
-    def transaction_ended(self, session: InboundSession, transaction: Transaction) -> None:
-        """Note a mail transaction."""
-
-    def session_ended(self, session: InboundSession) -> None:
-        """Note a session."""
-
-    def session_refused(self, listener: str, address: str | None, why: str) -> None:
-        """Note a client that there was no room for; its address is None where it is not known."""
-
-    def backend_failed(self, backend: str, server: str, why: str) -> None:
-        """Note a server that could not serve."""
-
-    def internal_error(self, session: InboundSession) -> None:
-        """Note the exception being handled: a bug of ours."""
-
-    def tls_failed(self, session: InboundSession, why: str) -> None:
-        """Note a handshake with a client that failed."""
-
-    def tls_secured(self, session: InboundSession) -> None:
-        """Note a handshake with a client that is done."""
-
-    def tracer(self, session: InboundSession) -> Callable[[str, bytes], None] | None:
-        """Give what writes a transcript of this session, if one is wanted."""
-
-    def extensions_dropped(self, listener: str, keywords: list[bytes]) -> None:
-        """Note EHLO keywords that are not passed on (rule S7)."""
-
-
-class Context:
+class Context(ClientContext):
     """One listener as its sessions see it."""
+
+    settings: Listener
 
     def __init__(
         self,
@@ -77,22 +43,12 @@ class Context:
         tls: ServerTls | None = None,
         names: Names | None = None,
     ) -> None:
-        """``clock`` is monotonic, in seconds; ``tls`` is needed where the listener speaks TLS.
-
-        ``names`` finds clients' names, where backends are to be told.
-        """
-        self.settings = settings
+        """As ClientContext; ``names`` finds clients' names, where backends are to be told."""
+        super().__init__(settings, sweep, journal, clock, tls=tls)
         self.pool = pool
-        self.sweep = sweep
-        self.journal = journal
-        self.clock = clock
-        self.tls = tls
         self.names = names
-        self.hostname = hostname(settings)
         self._learned: OrderedDict[tuple[RelayPolicy, str], Learned] = OrderedDict()
         self._learned_by_client = pool.settings.identity in CONNECTION_BOUND
-        self.draining = False
-        self.sessions = 0
         self._policies = {
             (secure, trusted, named): relay_policy(
                 settings, pool.settings, secure=secure, trusted=trusted, with_address=named
@@ -100,16 +56,15 @@ class Context:
             for secure, trusted, named in itertools.product((False, True), repeat=3)
         }
         self.waits = waits(settings, pool.settings)
-        prior_offer = settings.early_pipelining.prior_offer
-        self.offers = None if prior_offer is None else Offers(prior_offer, clock)
         self._told: set[bytes] = set()
-        self._per_client: dict[bytes | str, int] = {}
-        self._network = lru_cache(_CLIENTS_REMEMBERED)(self._network_of)
-        self._policy_for = lru_cache(_CLIENTS_REMEMBERED)(self._client_policy)
 
-    def next_number(self) -> int:
-        """Give a number that no other session of this process has."""
-        return next(_session_numbers)
+    def session(self, address: str, counted: str, vouched: Vouched | None = None) -> InboundSession:
+        """Give the session of a new client; the arguments are ClientSession's."""
+        return InboundSession(self, address, counted, vouched)
+
+    def may_connect(self, _address: str) -> str:
+        """Let everybody in: what a client may do is the backend's to say."""
+        return ""
 
     def policy(self, address: str, *, secure: bool = False, trusted: bool = False) -> RelayPolicy:
         """Give how a session behaves: inside TLS or not, with somebody whose XCLIENT is believed or not."""
@@ -119,65 +74,6 @@ class Context:
         """Say whether XCLIENT is believed of whoever connects from there (rule H6)."""
         trusted = self.settings.trusted.xclient
         return bool(trusted) and address in trusted
-
-    def client_policy(self, address: str, *, secure: bool = False) -> ClientPolicy:
-        """Give how a client is treated, by its address (rules S1, S2, S11)."""
-        policy = self._policy_for(address, secure)
-        if self.offers is not None and policy.early and not self.offers.known(_host(address)):
-            refusal = b"421 4.5.0 " + self.hostname + b" No offer of early pipelining to you is known here\r\n"
-            return ClientPolicy(policy.early, refusal, policy.bare, policy.pass_nul)
-        return policy
-
-    def offered(self, address: str) -> None:
-        """Note that a client was sent the keyword of early pipelining (rule S2)."""
-        if self.offers is not None:
-            self.offers.remember(_host(address))
-
-    def admit(self, address: str) -> str:
-        """Count a new session in, or give why there is no room for it.
-
-        The clients of a Unix socket have no address to be counted by.
-        """
-        if self.draining:
-            return "shutting down"
-        if self.sessions >= self.settings.limits.sessions:
-            return "too many sessions"
-        if address and not self._count_in(address):
-            return "too many sessions from this client"
-        self.sessions += 1
-        return ""
-
-    def readmit(self, before: str, address: str) -> str:
-        """Count a session under another address from now on, or give why there is no room for it there."""
-        if before and address and self._network(before) == self._network(address):
-            return ""
-        if address and not self._count_in(address):
-            return "too many sessions from this client"
-        self._count_out(before)
-        return ""
-
-    def dismiss(self, address: str) -> None:
-        """Count a session out."""
-        self.sessions -= 1
-        self._count_out(address)
-
-    def _count_in(self, address: str) -> bool:
-        network = self._network(address)
-        count = self._per_client.get(network, 0)
-        if count >= self.settings.limits.sessions_per_client:
-            return False
-        self._per_client[network] = count + 1
-        return True
-
-    def _count_out(self, address: str) -> None:
-        if not address:
-            return
-        network = self._network(address)
-        count = self._per_client[network] - 1
-        if count:
-            self._per_client[network] = count
-        else:
-            del self._per_client[network]
 
     def learned(self, policy: RelayPolicy, address: str) -> Learned | None:
         """Give what is known of the backend's EHLO reply to such a session (rule S18)."""
@@ -196,49 +92,5 @@ class Context:
             self._learned_by_client = True
             self._learned.clear()
         self._learned[policy, address if self._learned_by_client else ""] = learned
-        if len(self._learned) > _CLIENTS_REMEMBERED:
+        if len(self._learned) > CLIENTS_REMEMBERED:
             self._learned.popitem(last=False)
-
-    def _network_of(self, address: str) -> bytes | str:
-        """Give the client network that limits count by."""
-        limits = self.settings.limits
-        return _network(address, limits.client_prefix_ipv4, limits.client_prefix_ipv6)
-
-    def _client_policy(self, address: str, secure: bool) -> ClientPolicy:  # lru_cache wants it so
-        settings = self.settings
-        offer = settings.early_pipelining
-        networks = offer.advertise_to
-        if secure and offer.advertise_to_tls is not None:
-            networks = offer.advertise_to_tls
-        early = address in networks
-        bare = settings.bare_line_endings
-        for exception in settings.bare_line_endings_exceptions:
-            if address in exception.networks:
-                bare = exception.policy
-                break
-        return ClientPolicy(early, b"" if early else self._unlicensed(), BarePolicy(bare), settings.nul == "pass")
-
-    def _unlicensed(self) -> bytes:
-        """Give the reply to talk before the greeting by those to whom it is not offered (rule S2)."""
-        choice = self.settings.early_pipelining.unlicensed
-        if choice == "accept":
-            return b""
-        code = b"421 4.5.0 " if choice == "tempfail" else b"554 5.5.0 "
-        return code + self.hostname + b" You spoke before the greeting\r\n"
-
-
-def _network(address: str, prefix4: int, prefix6: int) -> bytes | str:
-    """Give the network that an address is in, by the lengths of prefixes; what is no address is its own."""
-    for family, prefix in ((socket.AF_INET, prefix4), (socket.AF_INET6, prefix6)):
-        try:
-            packed = socket.inet_pton(family, address.partition("%")[0])
-        except OSError:
-            continue
-        host_bits = len(packed) * 8 - prefix
-        return (int.from_bytes(packed, "big") >> host_bits << host_bits).to_bytes(len(packed), "big")
-    return address
-
-
-def _host(address: str) -> bytes | str:
-    """Give what counts as one client where offers are remembered: an IPv4 host, an IPv6 /64 (rule S2)."""
-    return _network(address, 32, 64)

@@ -13,7 +13,6 @@ from zope.interface import implementer
 
 from smtpproxy.smtp.proxyheader import ProxyHeaderReader, looks_like_header
 
-from .inbound import InboundSession
 from .parting import part
 from .refusal import refusal
 from .vouched import Vouched
@@ -21,7 +20,7 @@ from .vouched import Vouched
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
-    from .context import Context
+    from .clientcontext import ClientContext
 
 
 @implementer(IHalfCloseableProtocol)
@@ -41,7 +40,7 @@ class ProxyGate:
         "transport",
     )
 
-    def __init__(self, context: Context, address: str) -> None:
+    def __init__(self, context: ClientContext, address: str) -> None:
         """``address``: the load balancer's. The connection is counted in already, by no address."""
         self._context = context
         self._address = address
@@ -90,17 +89,19 @@ class ProxyGate:
         context = self._context
         context.sweep.discard(self, self._key)
         counted = address if vouched is not None else ""
-        full = "shutting down" if context.draining else context.readmit("", counted)
+        denied = context.may_connect(address)
+        full = "shutting down" if context.draining else denied or context.readmit("", counted)
         if full:
-            self._turn_away(full, address)
+            self._turn_away(full, address, for_good=bool(denied))
             return
-        session = InboundSession(context, address, counted, vouched)
+        session = context.session(address, counted, vouched)
         self.transport.protocol = session
         session.begin(self.transport, first)
 
-    def _turn_away(self, why: str, address: str = "") -> None:
+    def _turn_away(self, why: str, address: str = "", *, for_good: bool = False) -> None:
         self._leave()
-        protocol = self.transport.protocol = refusal(self._context, address or self._address, why)
+        protocol = refusal(self._context, address or self._address, why, for_good=for_good)
+        self.transport.protocol = protocol
         protocol.makeConnection(self.transport)
 
     def _leave(self) -> None:

@@ -16,12 +16,12 @@ from .tlsfacts import with_reason
 from .transport import LeanTransport, OwnTransport
 
 if TYPE_CHECKING:
+    from OpenSSL import SSL
     from twisted.python.failure import Failure
 
     from smtpproxy.session.backend import Backend
 
     from .servers import Server
-    from .tlsclient import ClientTls
 
 
 class LegOwner(Protocol):
@@ -42,6 +42,24 @@ class LegOwner(Protocol):
         """Learn that the TLS handshake is done, with the right server."""
 
 
+class OutgoingSide(Protocol):
+    """TLS as a client speaks it: with a backend (ClientTls) or with a remote (RemoteTls)."""
+
+    __slots__ = ()
+
+    def connection(self, peer: Any, /) -> SSL.Connection:
+        """Give a new connection on memory BIOs."""
+
+    def judge(self, connection: SSL.Connection, peer: Any, /) -> str:
+        """After the handshake: "" if it is the right server, else why not."""
+
+    def remember(self, connection: SSL.Connection, peer: Any, /) -> None:
+        """Keep the session for the next connection."""
+
+    def ended(self, connection: SSL.Connection) -> None:
+        """Learn that the connection is over."""
+
+
 class Approach(NamedTuple):
     """How a connection with a server begins."""
 
@@ -49,7 +67,7 @@ class Approach(NamedTuple):
     """The address that it comes from; empty: the kernel's choice."""
     preamble: bytes = b""
     """What is sent before all else, in clear: a PROXY header."""
-    tls: ClientTls | None = None
+    tls: OutgoingSide | None = None
     """TLS from the first octet on (behind the preamble)."""
 
 
@@ -60,7 +78,7 @@ PLAINLY: Final = Approach()
 class BackendLeg:
     """A Twisted protocol that tells its owner of the moment what happens to the connection."""
 
-    __slots__ = ("_approach", "backend", "factory", "idle_since", "owner", "server", "transport")
+    __slots__ = ("_approach", "backend", "factory", "idle_since", "owner", "server", "tls_trouble", "transport")
 
     def __init__(self, owner: LegOwner, server: Server, approach: Approach = PLAINLY) -> None:
         self.owner = owner
@@ -70,6 +88,13 @@ class BackendLeg:
         """The state of the SMTP session, while nobody else keeps it."""
         self.transport: Any = None
         self.idle_since = 0.0
+        self.tls_trouble = False
+        """Whether it is TLS that has failed, the handshake or what it has shown."""
+
+    @property
+    def peer(self) -> Any:
+        """Who the other end should be, as the TLS of the approach wants to know it."""
+        return self.server.host
 
     def makeConnection(self, transport: Any) -> None:
         """Begin."""
@@ -84,24 +109,26 @@ class BackendLeg:
 
     # --- TLS (TlsOwner) --------------------------------------------------------------------------------------------
 
-    def start_tls(self, tls: ClientTls) -> None:
+    def start_tls(self, tls: OutgoingSide) -> None:
         """Begin the handshake: what the server sends from now on is part of it."""
         self._approach = self._approach._replace(tls=tls)
-        layer = TlsLayer(tls.connection(self.server.host), self)
+        layer = TlsLayer(tls.connection(self.peer), self)
         lower, self.transport = self.transport, layer
         layer.start(lower, self, speak=True)
 
     def tls_secured(self, layer: TlsLayer) -> None:
         """See whether it is the right server."""
         tls = self._approach.tls
-        why = "" if tls is None else tls.judge(layer.connection, self.server.host)
+        why = "" if tls is None else tls.judge(layer.connection, self.peer)
         if why:
+            self.tls_trouble = True
             self.owner.leg_lost(self, f"TLS: {why}")
         else:
             self.owner.leg_secured(self)
 
     def tls_failed(self, layer: TlsLayer, why: str) -> None:
         """Give the server up."""
+        self.tls_trouble = True
         self.owner.leg_lost(self, f"TLS handshake failed: {with_reason(why, layer.connection)}")
 
     # --- the connection (IProtocol, IHalfCloseableProtocol, IPushProducer) -----------------------------------------
@@ -164,7 +191,7 @@ class BackendLeg:
             return
         if layer.is_connected():
             # Tickets come behind the handshake: by now they are here.
-            tls.remember(layer.connection, self.server.host)
+            tls.remember(layer.connection, self.peer)
         part(layer, reset=reset)
         tls.ended(layer.connection)
 

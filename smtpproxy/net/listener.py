@@ -12,17 +12,20 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
+from smtpproxy.config import OutboundListener
+
+from . import fastopen
 from .gate import ProxyGate
-from .inbound import InboundSession
 from .refusal import refusal
+from .transparent import make_transparent
 from .transport import LeanTransport
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
 
-    from smtpproxy.config import Endpoint
+    from smtpproxy.config import Endpoint, ListenerBase
 
-    from .context import Context
+    from .clientcontext import ClientContext
     from .inherited import Inherited
 
 _ACCEPTS_PER_TURN: Final = 64
@@ -30,23 +33,26 @@ _PAUSE_WITHOUT_DESCRIPTORS: Final = 1.0
 _OUT_OF_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
-def open_socket(endpoint: Endpoint, backlog: int, inherited: Inherited) -> socket.socket:
+def open_socket(endpoint: Endpoint, listener: ListenerBase, inherited: Inherited) -> socket.socket:
     """Give a listening socket, not blocking. Raises OSError."""
+    foreign = isinstance(listener, OutboundListener) and listener.transparent == "tproxy"
     if endpoint.kind == "systemd":
         sock = inherited.take(endpoint.path)
     elif endpoint.kind == "unix":
         sock = _unix_socket(endpoint.path)
     else:
-        sock = _tcp_socket(endpoint)
+        sock = _tcp_socket(endpoint, foreign=foreign)
     sock.setblocking(False)
     if sock.family != socket.AF_UNIX:
         # Accepted sockets inherit it, which saves a system call for each.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.listen(backlog)
+        if listener.fast_open:
+            fastopen.enable(sock, listener.fast_open)
+    sock.listen(listener.backlog)
     return sock
 
 
-def _tcp_socket(endpoint: Endpoint) -> socket.socket:
+def _tcp_socket(endpoint: Endpoint, *, foreign: bool) -> socket.socket:
     found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, _, _, _, address = found[0]
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -55,6 +61,8 @@ def _tcp_socket(endpoint: Endpoint) -> socket.socket:
         if family == socket.AF_INET6:
             # So that 0.0.0.0 and [::] can stand side by side.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if foreign:
+            make_transparent(sock)
         sock.bind(address)
     except OSError:
         sock.close()
@@ -103,7 +111,7 @@ def client_address(peer: Any) -> str:
 class LeanPort:
     """A listening socket whose clients get lean transports."""
 
-    def __init__(self, reactor: Any, sock: socket.socket, context: Context) -> None:
+    def __init__(self, reactor: Any, sock: socket.socket, context: ClientContext) -> None:
         self._reactor = reactor
         self._socket = sock
         self._family = int(sock.family)
@@ -163,7 +171,7 @@ class LeanPort:
 class StockPort:
     """The same with Twisted's own port and transports."""
 
-    def __init__(self, reactor: Any, sock: socket.socket, context: Context) -> None:
+    def __init__(self, reactor: Any, sock: socket.socket, context: ClientContext) -> None:
         self._reactor = reactor
         self._socket = sock
         self._port: Any = None
@@ -193,7 +201,7 @@ class _StockFactory(Factory):
         return session_for(self._port.context, client_address((host,)) if host else "")
 
 
-def session_for(context: Context, address: str) -> Any:
+def session_for(context: ClientContext, address: str) -> Any:
     """Give the protocol for a new client: a session, or a refusal where there is no room (421).
 
     Where a PROXY header may come first, it is read before there is a session.
@@ -204,7 +212,9 @@ def session_for(context: Context, address: str) -> Any:
             return refusal(context, address, why) if why else ProxyGate(context, address)
         if context.settings.proxy_protocol == "required":
             return refusal(context, address, "not allowed to connect")
+    if denied := context.may_connect(address):
+        return refusal(context, address, denied, for_good=True)
     # Who speaks for many is not one client (rule H6).
     counted = "" if context.trusts(address) else address
     why = context.admit(counted)
-    return refusal(context, address, why) if why else InboundSession(context, address, counted)
+    return refusal(context, address, why) if why else context.session(address, counted)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .linger import Linger
 
 if TYPE_CHECKING:
-    from .context import Context
+    from .clientcontext import ClientContext
 
 
 class Refusal(Linger):
@@ -15,7 +15,7 @@ class Refusal(Linger):
 
     __slots__ = ("_reply",)
 
-    def __init__(self, context: Context, reply: bytes) -> None:
+    def __init__(self, context: ClientContext, reply: bytes) -> None:
         super().__init__(context.sweep, context.next_number(), context.clock() + context.settings.timeouts.close)
         self._reply = reply
 
@@ -25,13 +25,15 @@ class Refusal(Linger):
         super().makeConnection(transport)
 
 
-def refusal(context: Context, address: str, why: str) -> Refusal:
-    """Give the protocol for a client that is turned away, and note why.
+def refusal(context: ClientContext, address: str, why: str, *, for_good: bool = False) -> Refusal:
+    """Give the protocol for a client that is turned away, and note why; ``for_good``: with 554, not 421.
 
     Where the client expects TLS from the first octet on it is only closed: it could not read the reply.
     """
     context.journal.session_refused(context.settings.name, address, why)
     if context.settings.tls.mode == "implicit":
         return Refusal(context, b"")
+    if for_good:
+        return Refusal(context, b"554 5.7.1 " + context.hostname + b" " + why.capitalize().encode() + b"\r\n")
     reply = b"421 4.3.2 " + context.hostname + b" " + (why[:1].upper() + why[1:]).encode() + b", try again later\r\n"
     return Refusal(context, reply)

@@ -7,16 +7,16 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from .inbound import InboundSession
+    from .clientsession import ClientSession
 
 _ATEXT: Final = rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _HELO: Final = re.compile(rb"%b(?:\.%b)*|\[[!-Z^-~]+\]" % (_ATEXT, _ATEXT))  # RFC 5322, 3.2.3 and 3.4.1
 _LONGEST_HELO: Final = 255
 
 
-def received(session: InboundSession, now: float) -> bytes:
+def received(session: ClientSession, now: float) -> bytes:
     """Give the Received header of a message that this session brings; ``now`` in seconds since the epoch."""
-    relay, settings, facts = session.relay, session.context.settings, session.facts
+    relay, settings, facts = session.dialogue, session.context.settings, session.facts
     helo = relay.heard[5:].strip()
     name = helo if len(helo) <= _LONGEST_HELO and _HELO.fullmatch(helo) else b"unknown"
     address = session.address.partition("%")[0]
@@ -30,9 +30,9 @@ def received(session: InboundSession, now: float) -> bytes:
     return ("Received: " + "\r\n\t".join(lines) + "\r\n").encode("ascii", "replace")
 
 
-def _protocol(session: InboundSession) -> str:
+def _protocol(session: ClientSession) -> str:
     """Give the keyword of RFC 3848."""
-    relay = session.relay
+    relay = session.dialogue
     if relay.heard[:1] not in (b"E", b"e"):
         return "SMTP"
     return "ESMTP" + ("S" if session.facts is not None else "") + ("A" if relay.authenticated else "")

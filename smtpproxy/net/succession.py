@@ -16,8 +16,6 @@ from smtpproxy.session.relay import Relay
 from smtpproxy.smtp.xclient import UNAVAILABLE, parse_address
 
 from .policies import CONNECTION_BOUND
-from .tls import TlsLayer
-from .tlsfacts import facts_of
 from .vouched import Vouched
 
 if TYPE_CHECKING:
@@ -25,29 +23,12 @@ if TYPE_CHECKING:
     from .inbound import InboundSession
 
 
-def begin_tls(session: InboundSession, first: bytes = b"") -> None:
-    """Put TLS between the client's connection and its session; ``first`` has been read of its handshake already."""
-    tls = session.context.tls
-    if tls is None:
-        raise RuntimeError("TLS is spoken by a listener without it")
-    layer = TlsLayer(tls.connection(), session)
-    lower, session.transport = session.transport, layer
-    layer.start(lower, session, first=first)
-
-
-def inside_tls(session: InboundSession, layer: TlsLayer) -> None:
-    """Begin inside TLS: with a greeting where there was none yet, else anew, and the client speaks (RFC 3207, 4.2)."""
-    context = session.context
-    session.facts = facts_of(layer.connection)
-    context.journal.tls_secured(session)
-    old, now = session.relay, context.clock()
-    if context.settings.tls.mode == "implicit":
-        old.tls_begun()
-        session.greet(now)
-        return
+def inside_tls(session: InboundSession) -> None:
+    """Begin anew inside TLS (RFC 3207, 4.2)."""
     session.store_learned()
-    relay = session.relay = _new_relay(session)
-    relay.succeed(old, now, same_client=not session.certified_login)
+    old = session.relay
+    relay = session.dialogue = _new_relay(session)
+    relay.succeed(old, session.context.clock(), same_client=not session.certified_login)
     relay.begin_secure()
 
 
@@ -75,7 +56,7 @@ def change_client(session: InboundSession) -> None:
     relay = _new_relay(session)
     keep = context.pool.settings.identity not in CONNECTION_BOUND
     relay.succeed(old, context.clock(), same_client=False, keep_backend=keep)
-    session.relay = relay
+    session.dialogue = relay
     relay.start(context.clock())
 
 

@@ -10,10 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from smtpproxy.session.relay import Relay
+    from smtpproxy.session.clientside import ClientSide
 
-    from .context import Context
-    from .leg import BackendLeg
+    from .clientcontext import ClientContext
 
 # Reasons not to read from the client; it is read while there is none.
 BACKEND_FULL = 1
@@ -25,54 +24,55 @@ class TimedSession:
     """The part of a client's session that minds the clock."""
 
     __slots__ = (
-        "_backend_mark",
-        "_backend_since",
         "_client_mark",
         "_client_since",
         "_paused",
         "_window_octets",
         "_window_since",
         "context",
-        "leg",
-        "relay",
+        "dialogue",
         "started",
     )
 
-    relay: Relay
-    leg: BackendLeg | None
+    context: ClientContext
+    dialogue: ClientSide
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: ClientContext) -> None:
         self.context = context
         self.started = context.clock()
         self._paused = 0
-        self._client_mark = self._backend_mark = 0
-        self._client_since = self._backend_since = self._window_since = self.started
+        self._client_mark = 0
+        self._client_since = self._window_since = self.started
         self._window_octets = 0
 
     def _tell(self, event: Callable[..., None], *arguments: Any) -> None:
-        raise NotImplementedError  # InboundSession has it
+        raise NotImplementedError  # ClientSession has it
 
     def sweep(self, now: float) -> None:
         """End what has waited too long (rule H9); ``now`` in seconds of the context's clock."""
-        relay = self.relay
+        dialogue = self.dialogue
         session = self.context.settings.timeouts.session
         if (session is not None and now - self.started > session) or self._client_overdue(now):
-            self._tell(relay.client_timed_out)
-        elif self._backend_overdue(now):
-            self._tell(relay.backend_timed_out)
+            self._tell(dialogue.client_timed_out)
+        else:
+            self._sweep_servers(now)
+
+    def _sweep_servers(self, now: float) -> None:
+        """End what a server has let wait too long."""
+        raise NotImplementedError  # InboundSession and OutboundSession have it
 
     def _client_overdue(self, now: float) -> bool:
-        relay, waits = self.relay, self.context.waits
+        dialogue, waits = self.dialogue, self.context.waits
         if self._paused & CLIENT_FULL:
             return now - self._client_since > self.context.settings.timeouts.write
-        wait = relay.client_wait
+        wait = dialogue.client_wait
         if wait is not Wait.DATA_BLOCK or self._paused:
             self._window_since = now
-            self._window_octets = relay.octets
+            self._window_octets = dialogue.octets
         if wait is Wait.NOTHING or self._paused:
             self._client_since = now
             return False
-        mark = relay.command_count + relay.pipeline.replies + relay.octets
+        mark = dialogue.command_count + dialogue.pipeline.replies + dialogue.octets
         if mark != self._client_mark:
             self._client_mark = mark
             self._client_since = now
@@ -85,26 +85,6 @@ class TimedSession:
         settings = self.context.settings
         if now - self._window_since < settings.timeouts.minimum_progress:
             return False
-        came, self._window_octets = self.relay.octets - self._window_octets, self.relay.octets
+        came, self._window_octets = self.dialogue.octets - self._window_octets, self.dialogue.octets
         self._window_since = now
         return came < settings.limits.minimum_progress
-
-    def _backend_overdue(self, now: float) -> bool:
-        relay, timeouts = self.relay, self.context.pool.settings.timeouts
-        wait = relay.backend_wait
-        unconnected = wait is Wait.GREETING and self.leg is not None and not self.leg.connected
-        if self._paused & BACKEND_FULL and not unconnected:
-            return now - self._backend_since > timeouts.data_block
-        mark = relay.reply_count + relay.octets
-        if wait is Wait.NOTHING or mark != self._backend_mark:
-            self._backend_mark = mark
-            self._backend_since = now
-            return False
-        waited = now - self._backend_since
-        return (unconnected and waited > self._to_connect()) or waited > self.context.waits[wait]
-
-    def _to_connect(self) -> float:
-        """Give the seconds that a connection may take to come about, its handshake included where TLS comes first."""
-        settings = self.context.pool.settings
-        handshake = settings.timeouts.tls_handshake if settings.tls.mode == "implicit" else 0.0
-        return settings.timeouts.connect + handshake

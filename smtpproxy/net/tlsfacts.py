@@ -25,6 +25,7 @@ __all__ = [
     "facts_of",
     "go_on",
     "note",
+    "reason_of",
     "verify_error_of",
     "with_reason",
 ]
@@ -118,8 +119,13 @@ def note(connection: SSL.Connection, _certificate: X509, error: int, _depth: int
     """
     verified: Verified = connection.get_app_data()
     if not verified.error:
-        verified.error = "" if ok else _REASONS.get(error, f"error {error}")
+        verified.error = "" if ok else reason_of(error)
     return bool(ok)
+
+
+def reason_of(error: int) -> str:
+    """Put one of OpenSSL's numbers for what is wrong with a certificate into words."""
+    return _REASONS.get(error, f"error {error}")
 
 
 def go_on(connection: SSL.Connection, certificate: X509, error: int, depth: int, ok: int) -> bool:

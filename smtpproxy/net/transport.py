@@ -78,8 +78,9 @@ class LeanTransport(OwnTransport):
         "_reactor",
         "_reading",
         "_shut",
-        "_socket",
         "protocol",
+        "sent",
+        "socket",
     )
 
     disconnecting = False
@@ -87,7 +88,7 @@ class LeanTransport(OwnTransport):
     def __init__(self, reactor: Any, sock: socket.socket, peer: Any) -> None:
         """Take a non-blocking socket and its peer's address as the socket module gives it."""
         self._reactor = reactor
-        self._socket = sock
+        self.socket = sock
         self._fd = sock.fileno()
         self._peer = peer
         self._queue: list[bytes] | None = None
@@ -96,6 +97,8 @@ class LeanTransport(OwnTransport):
         self._reading = False
         self._closing = False
         self._shut = False
+        self.sent = 0
+        """Octets that the kernel has taken."""
         self.protocol: Any = None
 
     def start(self, protocol: Any) -> None:
@@ -110,7 +113,7 @@ class LeanTransport(OwnTransport):
     def doRead(self) -> None:
         """Read once and give what came to the protocol."""
         try:
-            data = self._socket.recv(READ_SIZE)
+            data = self.socket.recv(READ_SIZE)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as problem:
@@ -124,14 +127,14 @@ class LeanTransport(OwnTransport):
     def read_now(self) -> bytes | None:
         """Read once, without waiting; None where nothing is there (or nothing more will come)."""
         try:
-            return self._socket.recv(READ_SIZE) or None
+            return self.socket.recv(READ_SIZE) or None
         except OSError:
             return None
 
     def is_quiet(self) -> bool:
         """Say whether the peer has neither sent anything nor closed. What it had sent is lost."""
         try:
-            self._socket.recv(1)
+            self.socket.recv(1)
         except (BlockingIOError, InterruptedError):
             return True
         except OSError:
@@ -145,7 +148,7 @@ class LeanTransport(OwnTransport):
     def is_connected(self) -> bool:
         """Say whether the connection has come about; a socket that is still connecting has no peer."""
         try:
-            self._socket.getpeername()
+            self.socket.getpeername()
         except OSError:
             return False
         return True
@@ -188,12 +191,13 @@ class LeanTransport(OwnTransport):
             self._queue.append(data)
             return
         try:
-            sent = self._socket.send(data)
+            sent = self.socket.send(data)
         except OSError as problem:
             if problem.errno not in _NOT_YET:
                 self._fail(problem)
                 return
             sent = 0
+        self.sent += sent
         if sent < len(data):
             self._queue = [data]
             self._offset = sent
@@ -213,11 +217,12 @@ class LeanTransport(OwnTransport):
             return
         pieces: list[bytes | memoryview] = [memoryview(queue[0])[self._offset :], *queue[1:_IOVEC]]
         try:
-            sent = self._socket.sendmsg(pieces)
+            sent = self.socket.sendmsg(pieces)
         except OSError as problem:
             if problem.errno not in _NOT_YET:
                 self._lost(_failure(problem))
             return
+        self.sent += sent
         if not self._forget_sent(queue, sent):
             return
         self._queue = None
@@ -296,7 +301,7 @@ class LeanTransport(OwnTransport):
 
     def _shut_down_writing(self) -> None:
         try:
-            self._socket.shutdown(socket.SHUT_WR)
+            self.socket.shutdown(socket.SHUT_WR)
         except OSError as problem:
             self._fail(problem)
 
@@ -308,7 +313,7 @@ class LeanTransport(OwnTransport):
 
     def _reset_on_close(self) -> None:
         try:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         except OSError:
             # The peer may have reset it first; then there is nothing left to reset.
             return
@@ -331,7 +336,7 @@ class LeanTransport(OwnTransport):
         else:
             self._stop_watching()
         self._fd = -1
-        self._socket.close()
+        self.socket.close()
 
     def _lost(self, reason: Failure) -> None:
         if self._fd < 0:
@@ -360,23 +365,23 @@ class LeanTransport(OwnTransport):
 
     def getHost(self) -> Any:
         """Give our own address."""
-        return _twisted_address(self._socket.getsockname())
+        return _twisted_address(self.socket.getsockname())
 
     def getTcpNoDelay(self) -> bool:
         """Say whether small segments leave at once."""
-        return bool(self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        return bool(self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
     def setTcpNoDelay(self, enabled: bool) -> None:  # Twisted's interface
         """Let small segments leave at once, or not."""
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
 
     def getTcpKeepAlive(self) -> bool:
         """Say whether the kernel probes an idle connection."""
-        return bool(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+        return bool(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
 
     def setTcpKeepAlive(self, enabled: bool) -> None:  # Twisted's interface
         """Let the kernel probe an idle connection, or not."""
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
 
 
 def _failure(problem: OSError) -> Failure:

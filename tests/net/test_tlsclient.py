@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from OpenSSL import SSL
 from OpenSSL.crypto import X509, X509StoreContext, X509StoreContextError
 
@@ -12,6 +13,7 @@ from smtpproxy.net.tlsclient import spki_pin
 from smtpproxy.net.tlsfacts import facts_of, verify_error_of
 from smtpproxy.net.tlsserver import TlsError
 
+from .remotepeers import server_of, with_two_names
 from .tlspeers import Report, client_tls, days_from_now, meet_and_judge, meet_backend, server_tls, shake
 
 HOST = "mx.example.org"
@@ -44,6 +46,20 @@ def test_a_common_name_is_no_name(pki: Any) -> None:
     tls = client_tls(verify="name", ca=str(pki.root.path))
     verdict = meet_and_judge(tls, server_tls(pki.pair([], common_name=HOST)))
     assert verdict.startswith("the certificate has no name that could be compared with mx.example.org")
+
+
+def test_a_certificate_that_cannot_be_understood(pki: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the server's fault, and no exception."""
+    tls = client_tls(verify="name", ca=str(pki.root.path))
+    client = client_tls(verify="none").connection(HOST)
+    shake(client, server_of(with_two_names(pki)))
+    assert tls.judge(client, HOST).startswith(f"the certificate has no name that could be compared with {HOST}")
+
+    def odd(*_: Any, **__: Any) -> None:
+        raise UnsupportedAlgorithm("a key of tomorrow")
+
+    monkeypatch.setattr(SSL.Connection, "get_peer_certificate", odd)
+    assert tls.judge(client, HOST) == "the certificate cannot be understood: a key of tomorrow"
 
 
 def test_another_name_can_be_expected(pki: Any) -> None:

@@ -1,0 +1,245 @@
+"""Connections with remotes: how they are opened, the ones that are kept for the next message, how they are left.
+
+A kept session is lent only to where it makes no difference to a fresh one (rule S18): everything that could is in the
+target's key.  Before that it is looked at once more, because a 421 may have come in the meantime.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, connectProtocol
+
+from smtpproxy.session.outbound.target import TlsWish
+
+from . import dialling, fastopen
+from .leg import NOBODY, Approach, BackendLeg
+from .parting import part
+from .servers import Server
+from .tls import TlsLayer
+from .transparent import Ends, OwnConnections
+from .transport import LeanTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from smtpproxy.session.outbound.remote import Remote
+    from smtpproxy.session.outbound.target import Target
+
+    from .leg import LegOwner
+    from .remoteroute import RemoteRoute
+    from .sweep import Sweep
+
+
+class RemoteLeg(BackendLeg):
+    """A connection with a remote, and the session upon it while nobody else keeps that."""
+
+    __slots__ = ("deferred", "ends", "lean", "remote", "route", "target")
+
+    def __init__(self, owner: LegOwner, target: Target, route: RemoteRoute) -> None:
+        family = socket.AF_INET6 if ":" in target.address else socket.AF_INET
+        implicit = route.tls if target.tls is TlsWish.IMPLICIT else None
+        super().__init__(owner, Server(target.name, family, (target.address, target.port)), Approach(tls=implicit))
+        self.target = target
+        self.route = route
+        self.remote: Remote | None = None
+        self.lean: LeanTransport | None = None
+        """The transport below everything, where it is ours."""
+        self.deferred = False
+        """Whether the SYN waits for the first write (TCP Fast Open)."""
+        self.ends: tuple[OwnConnections, Ends] | None = None
+
+    @property
+    def peer(self) -> Target:
+        """Who the other end should be."""
+        return self.target
+
+    def send(self, data: bytes, message_begins: int | None) -> None:
+        """Write; ``message_begins``: where in ``data`` the command stands that a message's first octets follow."""
+        if not self.deferred:
+            self.transport.write(data)
+            return
+        self.deferred = False
+        behind = None if message_begins is None else data.index(b"\n", message_begins) + 1
+        whole = self.route.settings.fast_open == "whole_message"
+        first, later = dialling.open_flight(data, behind, whole_message=whole)
+        if not first:
+            self.open_now()
+        self.transport.write(first)
+        self.transport.write(later)
+
+    def open_now(self) -> None:
+        """Let the connection come about, though there is nothing to be sent yet."""
+        self.deferred = False
+        if self.lean is not None and self.lean.fileno() >= 0:
+            fastopen.open_now(self.lean.socket)
+
+    def handed(self, position: int | None) -> bool:
+        """Say whether the octet at ``position`` of what was sent in this state of TLS may have left (rule C7)."""
+        if position is None:
+            return False
+        if isinstance(self.transport, TlsLayer):
+            return self.transport.is_connected()
+        return self.lean is None or self.lean.sent > position
+
+    @property
+    def reached(self) -> bool:
+        """Whether the connection has come about, as far as can be told when it is gone."""
+        return self.lean is None or self.lean.sent > 0 or self.connected
+
+    @property
+    def carried_data(self) -> bool:
+        """Whether the SYN carried data that the remote took."""
+        lean = self.lean
+        return lean is not None and lean.fileno() >= 0 and fastopen.carried_data(lean.socket)
+
+    def close(self, *, reset: bool = False) -> None:
+        """Close, as BackendLeg does."""
+        if self.ends is not None:
+            opened, ends = self.ends
+            opened.discard(ends)
+        super().close(reset=reset)
+
+    @property
+    def secure(self) -> Any:
+        """The TLS of the connection (OpenSSL's object), None without."""
+        return self.transport.connection if isinstance(self.transport, TlsLayer) else None
+
+
+class Remotes:
+    """Opens connections with remotes, and owns those that nobody uses."""
+
+    def __init__(self, reactor: Any, clock: Callable[[], float], *, lean: bool) -> None:
+        """``clock`` is monotonic, in seconds; ``lean``: with our own transports."""
+        self._reactor = reactor
+        self._clock = clock
+        self._lean = lean
+        self._kept: dict[Hashable, list[RemoteLeg]] = {}
+        self._count = 0
+        self._per_route: dict[RemoteRoute, int] = {}
+        self._closed = False
+        self.opened = OwnConnections()
+        """What we have opened, to know it again if it is redirected to us."""
+
+    def dial(self, owner: LegOwner, target: Target, route: RemoteRoute, mark: int | None) -> RemoteLeg:
+        """Begin to connect. Raises OSError if that fails at once."""
+        leg = RemoteLeg(owner, target, route)
+        if not self._lean:
+            self._dial_stock(leg)
+            return leg
+        settings = route.settings
+        source = settings.source.ipv6 if leg.server.family == socket.AF_INET6 else settings.source.ipv4
+        sock = dialling.remote_socket(
+            leg.server.family,
+            source=source or "",
+            mark=settings.mark if settings.mark is not None else mark,
+            fast_open=settings.fast_open != "off",
+        )
+        try:
+            leg.deferred = dialling.begin(sock, leg.server.address)
+        except OSError:
+            sock.close()
+            raise
+        leg.ends = self.opened, self.opened.add(sock, leg.server.address)
+        leg.lean = LeanTransport(self._reactor, sock, leg.server.address)
+        leg.lean.start(leg)
+        return leg
+
+    def _dial_stock(self, leg: RemoteLeg) -> None:
+        kind = TCP6ClientEndpoint if leg.server.family == socket.AF_INET6 else TCP4ClientEndpoint
+        endpoint = kind(self._reactor, leg.target.address, leg.target.port, leg.route.settings.timeouts.connect)
+        connecting = connectProtocol(endpoint, leg)
+        connecting.addCallbacks(_no_delay, leg.connectionLost)
+
+    def borrow(self, owner: LegOwner, target: Target) -> RemoteLeg | None:
+        """Lend a kept session with a target that is still good, the one used last; None if there is none."""
+        kept = self._kept.get(target.key)
+        while kept:
+            leg = kept[-1]
+            self._take(leg)
+            if leg.quiet:
+                leg.owner = owner
+                return leg
+            leg.close()
+        return None
+
+    def keep(self, leg: RemoteLeg) -> None:
+        """Take a session for another message, if it may serve one and there is room."""
+        reuse, remote, route = leg.route.settings.reuse, leg.remote, leg.route
+        full = reuse is not None and self._per_route.get(route, 0) >= reuse.sessions
+        if reuse is None or remote is None or self._closed or remote.uses >= reuse.uses or full:
+            self.leave(leg)
+            return
+        leg.owner = self
+        leg.resume_reading()
+        leg.idle_since = self._clock()
+        self._kept.setdefault(leg.target.key, []).append(leg)
+        self._per_route[route] = self._per_route.get(route, 0) + 1
+        self._count += 1
+
+    def leave(self, leg: RemoteLeg) -> None:
+        """Say QUIT, and close without waiting for the answer (rule C9)."""
+        leg.transport.write(b"QUIT\r\n")
+        leg.close()
+
+    def _take(self, leg: RemoteLeg) -> None:
+        kept = self._kept[leg.target.key]
+        kept.remove(leg)
+        if not kept:
+            del self._kept[leg.target.key]
+        self._per_route[leg.route] -= 1
+        self._count -= 1
+
+    @property
+    def busy(self) -> bool:
+        """Whether sessions are kept."""
+        return self._count > 0
+
+    def close(self) -> None:
+        """Keep no session any more."""
+        self._closed = True
+        for leg in self._all():
+            self._take(leg)
+            self.leave(leg)
+
+    def _all(self) -> list[RemoteLeg]:
+        return [leg for legs in self._kept.values() for leg in legs]
+
+    def sweep(self, now: float) -> None:
+        """Leave what has been idle for too long."""
+        for leg in self._all():
+            reuse = leg.route.settings.reuse
+            if reuse is None or now - leg.idle_since > reuse.idle:
+                self._take(leg)
+                self.leave(leg)
+
+    def watch(self, sweep: Sweep) -> None:
+        """Let ``sweep`` visit."""
+        sweep.add(self, 0)
+
+    def _forget(self, leg: BackendLeg) -> None:
+        if isinstance(leg, RemoteLeg) and leg in self._kept.get(leg.target.key, ()):
+            self._take(leg)
+        leg.close()
+
+    def leg_received(self, leg: BackendLeg, _data: bytes) -> None:
+        """A remote that speaks to nobody closes (421)."""
+        self._forget(leg)
+
+    def leg_lost(self, leg: BackendLeg, _why: str) -> None:
+        """A remote has closed."""
+        self._forget(leg)
+
+    def leg_full(self, *, full: bool) -> None:
+        """Mind nothing: nothing is sent here."""
+
+    def leg_secured(self, leg: BackendLeg) -> None:
+        """Mind nothing: whoever begins TLS waits for it."""
+
+
+def _no_delay(leg: RemoteLeg) -> None:
+    if leg.owner is NOBODY:
+        part(leg.transport)
+    else:
+        leg.transport.setTcpNoDelay(True)
