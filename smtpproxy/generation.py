@@ -9,21 +9,24 @@ from typing import TYPE_CHECKING, Any, Final
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 
+from smtpproxy.net.clientsession import ClientSession
 from smtpproxy.net.context import Context
-from smtpproxy.net.inbound import InboundSession
 from smtpproxy.net.leg import Dialler
 from smtpproxy.net.names import Names
 from smtpproxy.net.pool import Pool
+from smtpproxy.net.remotes import Remotes
 from smtpproxy.net.servers import Servers
 from smtpproxy.net.sweep import Sweep
 from smtpproxy.net.tlsclient import ClientTls
 from smtpproxy.net.tlsserver import ServerTls
 from smtpproxy.ops.certificates import CertificateLog
+from smtpproxy.outbound import Outbound
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from smtpproxy.config import Config
+    from smtpproxy.net.clientcontext import ClientContext
     from smtpproxy.ops.journal import Journal
     from smtpproxy.ops.log import EventLog
 
@@ -70,7 +73,7 @@ class Generation:
         for pool in self.pools.values():
             pool.report = journal.backend_failed
         names = Names(reactor, reactor)
-        self.contexts = {
+        self.contexts: dict[str, ClientContext] = {
             listener.name: Context(
                 listener,
                 self.pools[listener.backend],
@@ -80,14 +83,23 @@ class Generation:
                 tls=self.server_tls.get(listener.name),
                 names=names,
             )
-            for listener in config.listeners
+            for listener in config.inbound
         }
+        self.outbound: Outbound | None = None
+        if config.outbound:
+            known_outbound = before.outbound if before is not None else None
+            self.outbound = Outbound(
+                config, reactor, journal, self.sweep, report=report, server_tls=self.server_tls, before=known_outbound
+            )
+            self.contexts.update(self.outbound.contexts)
         self._chores = [
             (LoopingCall(self.server_tls[listener.name].reread), listener.tls.reread)
             for listener in config.listeners
             if listener.name in self.server_tls
         ]
         self._chores += [(LoopingCall(tls.reread), _REREAD) for tls in self._client_tls.values()]
+        if self.outbound is not None:
+            self._chores += [(LoopingCall(files.reread), _REREAD) for files in self.outbound.files()]
         self._chores.append((LoopingCall(self._warn_of_expiry), _DAY))
         self._lookups = [
             (LoopingCall(self._look_up, name), config.backends[name].resolve)
@@ -107,6 +119,8 @@ class Generation:
             self._tell(name, servers.resolve(names=before is None))
         for pool in self.pools.values():
             pool.watch(self.sweep)
+        if self.outbound is not None:
+            self.outbound.remotes.watch(self.sweep)
         for call, interval in self._lookups:
             call.clock = self._reactor
             call.start(interval, now=before is not None)
@@ -120,12 +134,16 @@ class Generation:
             server_tls.warn_of_expiry()
         for client_tls in self._client_tls.values():
             client_tls.warn_of_expiry()
+        if self.outbound is not None:
+            self.outbound.warn_of_expiry()
 
     def retire(self) -> None:
         """Make room for the next generation: no new sessions, none kept; the live ones go on."""
         self._retired = True
         for pool in self.pools.values():
             pool.close()
+        if self.outbound is not None:
+            self.outbound.retire()
         for call, _ in (*self._lookups, *self._chores):
             if call.running:
                 call.stop()
@@ -143,22 +161,24 @@ class Generation:
         for session in self._live():
             session.cut_off()
 
-    def stop(self) -> None:
-        """Watch the time no more."""
+    def stop(self, after: Generation | None = None) -> None:
+        """Watch the time no more, let go of everything that the generation ``after`` has not taken over."""
         self.retire()
         self.sweep.stop()
+        outbound, self.outbound = self.outbound, None
+        if outbound is not None:
+            outbound.stop(after.outbound if after is not None else None)
 
     @property
     def alive(self) -> bool:
         """Whether any session lives here, or could begin."""
         # Sessions, and connections that are being closed; the pools are always there.
-        busy = any(not isinstance(swept, Pool) for swept in self.sweep) or any(p.busy for p in self.pools.values())
-        if self._retired and not busy:
-            self.sweep.stop()
+        sessions = any(not isinstance(swept, (Pool, Remotes)) for swept in self.sweep)
+        busy = sessions or any(pool.busy for pool in self.pools.values())
         return busy or not self._retired
 
-    def _live(self) -> list[InboundSession]:
-        return [swept for swept in self.sweep if isinstance(swept, InboundSession)]
+    def _live(self) -> list[ClientSession]:
+        return [swept for swept in self.sweep if isinstance(swept, ClientSession)]
 
     def _look_up(self, name: str) -> Deferred[None]:
         looking_up = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self.servers[name].resolve)
@@ -183,4 +203,7 @@ def _shortest_timeout(config: Config) -> float:
     for backend in config.backends.values():
         values += backend.timeouts.model_dump().values()
         values += [] if backend.reuse is None else [backend.reuse.idle]
+    for route in config.routes if config.outbound else ():
+        values += route.timeouts.model_dump().values()
+        values += [] if route.reuse is None else [route.reuse.idle]
     return min(values)

@@ -23,6 +23,7 @@ from smtpproxy.config import Config, ConfigError, Endpoint, load
 from smtpproxy.generation import Generation
 from smtpproxy.net.inherited import Inherited
 from smtpproxy.net.listener import LeanPort, StockPort, open_socket
+from smtpproxy.net.remoteroute import SecretError
 from smtpproxy.net.tlsserver import TlsError
 from smtpproxy.ops.counters import Counters
 from smtpproxy.ops.journal import Journal
@@ -33,6 +34,7 @@ from smtpproxy.ops.logtwisted import TwistedLog
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from smtpproxy.config import ListenerBase
     from smtpproxy.ops.log import EventLog
 
 _DRAIN_STEP: Final = 0.1
@@ -130,7 +132,7 @@ class ProxyService(Service):
             return False
         try:
             self._take(config)
-        except (OSError, TlsError) as problem:
+        except (OSError, TlsError, SecretError) as problem:
             self.log.error("reload_refused", {"file": self._path, "why": str(problem)})
             return False
         self.log.info("reloaded", {"listening": [str(endpoint) for endpoint in self._ports]})
@@ -172,10 +174,10 @@ class ProxyService(Service):
             for listener in config.listeners:
                 for endpoint in listener.listen:
                     if endpoint not in self._ports:
-                        opened[endpoint] = _open(endpoint, listener.backlog, self._inherited)
+                        opened[endpoint] = _open(endpoint, listener, self._inherited)
             log = self._open_log(config)
             generation = self._make_generation(config, log)
-        except (OSError, TlsError):
+        except (OSError, TlsError, SecretError):
             for sock in opened.values():
                 sock.close()
             raise
@@ -185,6 +187,8 @@ class ProxyService(Service):
         self._swap_ports(config, generation, opened)
         for old in self._generations:
             old.retire()
+            if not old.alive:
+                old.stop(generation)
         self._generations = [old for old in self._generations if old.alive]
         self._generations.append(generation)
         generation.start(before)
@@ -194,7 +198,7 @@ class ProxyService(Service):
         before = self._generations[-1] if self._generations else None
         try:
             return Generation(config, self._reactor, journal, log, before)
-        except TlsError:
+        except (TlsError, SecretError):
             if log is not self._log:
                 log.close()
             raise
@@ -235,9 +239,9 @@ class ProxyService(Service):
         self._reactor.callLater(_DRAIN_STEP, self._drained, stopped)
 
 
-def _open(endpoint: Endpoint, backlog: int, inherited: Inherited) -> socket.socket:
+def _open(endpoint: Endpoint, listener: ListenerBase, inherited: Inherited) -> socket.socket:
     try:
-        return open_socket(endpoint, backlog, inherited)
+        return open_socket(endpoint, listener, inherited)
     except OSError as problem:
         raise OSError(problem.errno, f"cannot listen on {endpoint}: {problem.strerror or problem}") from problem
 

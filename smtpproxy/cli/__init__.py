@@ -1,4 +1,4 @@
-"""The command ``smtpproxy``: run the service, check a configuration, show a demonstration.
+"""The command ``smtpproxy``: run the service, check a configuration, see what is known of remotes, probe one, demo.
 
 Exit statuses: 0 done, 1 something is wrong (said on standard error), 2 the command line is wrong.
 """
@@ -18,6 +18,8 @@ __all__ = ["main"]
 _COMMANDS: Final = {
     "run": ("smtpproxy.cli.run", "run the service in the foreground"),
     "check": ("smtpproxy.cli.check", "check a configuration, or whether the backends are open to relaying"),
+    "cache": ("smtpproxy.cli.cache", "show what is known of remotes, or make it forgotten"),
+    "probe": ("smtpproxy.cli.probe", "visit a mail server: what it offers, its TLS, what early pipelining saves"),
     "demo": ("smtpproxy.ops.demo", "show what early pipelining saves, against an embedded mail server"),
 }
 

@@ -84,7 +84,7 @@ def check(config: Config, recipient: str) -> int:
     """
     problems: list[str] = []
     for name, backend in config.backends.items():
-        listeners = [listener for listener in config.listeners if listener.backend == name]
+        listeners = [listener for listener in config.inbound if listener.backend == name]
         problems += _check_backend(name, backend, listeners, recipient)
     for problem in problems:
         print(problem, file=sys.stderr)

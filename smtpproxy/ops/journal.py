@@ -5,19 +5,25 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING
 
+from smtpproxy.net.inbound import InboundSession
+from smtpproxy.session.outbound.notes import Finding
 from smtpproxy.smtp.paths import path_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from smtpproxy.net.inbound import InboundSession
+    from smtpproxy.net.clientsession import ClientSession
+    from smtpproxy.net.remoteside import RemoteSide
     from smtpproxy.net.tlsfacts import TlsFacts
+    from smtpproxy.session.outbound.notes import Note
+    from smtpproxy.session.outbound.target import Target
     from smtpproxy.session.transaction import Transaction
 
     from .counters import Counters
     from .log import EventLog
 
 _SHOWN_OF_A_LINE = 1000
+_RECIPIENTS_SHOWN = 5
 
 
 class Journal:
@@ -33,7 +39,7 @@ class Journal:
         """Write to another log from now on."""
         self._log = log
 
-    def transaction_ended(self, session: InboundSession, transaction: Transaction) -> None:
+    def transaction_ended(self, session: ClientSession, transaction: Transaction) -> None:
         """Write and count a mail transaction."""
         counters, reply = self._counters, transaction.reply
         counters.transactions += 1
@@ -61,10 +67,11 @@ class Journal:
             },
         )
 
-    def session_ended(self, session: InboundSession) -> None:
+    def session_ended(self, session: ClientSession) -> None:
         """Write and count a session."""
-        relay = session.relay
+        relay = session.dialogue
         pipeline = relay.pipeline
+        inbound = session if isinstance(session, InboundSession) else None
         saved = max(0, pipeline.replies - relay.turns)
         self._count(session, saved)
         if not self._log.enabled("info"):
@@ -80,8 +87,8 @@ class Journal:
                 "login": session.certified_login or (vouched.login if vouched is not None else None) or None,
                 **(_tls_fields(facts) if facts is not None else {}),
                 "ehlo": (relay.ehlo or relay.heard)[5:-2] or None,
-                "backend": session.server.name if session.server is not None else None,
-                "reused": session.reused or None,
+                "backend": inbound.server.name if inbound is not None and inbound.server is not None else None,
+                "reused": (inbound is not None and inbound.reused) or None,
                 "commands": relay.command_count,
                 "replies": pipeline.replies,
                 "errors": relay.errors,
@@ -96,8 +103,8 @@ class Journal:
             },
         )
 
-    def _count(self, session: InboundSession, saved: int) -> None:
-        counters, relay = self._counters, session.relay
+    def _count(self, session: ClientSession, saved: int) -> None:
+        counters, relay = self._counters, session.dialogue
         counters.sessions += 1
         counters.sessions_early += relay.early
         counters.pregreet_violations += relay.reason == "pregreet"
@@ -107,9 +114,79 @@ class Journal:
         counters.recipients_refused += relay.recipients_refused + relay.relay_refused
         counters.relay_refused += relay.relay_refused
         counters.round_trips_saved += saved
-        counters.backend_reuses += session.reused
-        counters.backend_connects += relay.reply_count > 0 and not session.reused
+        if isinstance(session, InboundSession):
+            counters.backend_reuses += session.reused
+            counters.backend_connects += relay.reply_count > 0 and not session.reused
         counters.timeouts += relay.reason.endswith("timed out")
+
+    def delivery_ended(self, session: ClientSession, side: RemoteSide) -> None:
+        """Write and count a delivery: one message, one destination, all tries."""
+        delivery, target, counters = side.delivery, side.delivery.target, self._counters
+        accepted = delivery.accepted and delivery.reply[:1] == b"2"
+        counters.deliveries += 1
+        counters.deliveries_accepted += accepted
+        counters.deliveries_unknown += delivery.unknown
+        counters.deliveries_early += delivery.was_early
+        counters.deliveries_one_flight += delivery.rode
+        counters.remote_connects += delivery.tries - side.reused
+        counters.remote_reuses += side.reused
+        counters.remote_fast_open += side.fast_open
+        given_up = not delivery.reply
+        if not self._log.enabled("info") or (given_up and not delivery.tries):
+            return
+        write = self._log.info if accepted or given_up else self._log.warning
+        write(
+            "delivery",
+            {
+                "session": session.number,
+                "listener": session.context.settings.name,
+                "from": delivery.mail.path,
+                "to": b",".join(recipient.rcpt.path for recipient in delivery.recipients[:_RECIPIENTS_SHOWN]),
+                "recipients": len(delivery.recipients),
+                "accepted": sum(recipient.accepted for recipient in delivery.recipients),
+                "host": target.host if target is not None else None,
+                "remote": target.name if target is not None else None,
+                "tls": side.tls or None,
+                "verdict": side.verdict or None,
+                "early": delivery.was_early or None,
+                "one_flight": delivery.rode or None,
+                "fast_open": side.fast_open or None,
+                "reused": side.reused or None,
+                "tries": delivery.tries,
+                "failures": delivery.errors or None,
+                "why": delivery.why or None,
+                "octets": delivery.octets,
+                "reply": delivery.reply.rstrip(b"\r\n") or None,
+                "duration": session.context.clock() - delivery.started,
+            },
+        )
+
+    def flushed(self, session: ClientSession, target: Target, note: Note) -> None:
+        """Write and count that early pipelining with a remote has failed (rules C3, C4, C6)."""
+        held = note.finding is Finding.HELD_BACK
+        self._counters.cache_flushes += 1
+        self._log.info(
+            "early_pipelining_failed",
+            {"session": session.number, "remote": target.name, "inside_tls": note.secure or None, "held_back": held},
+        )
+
+    def downgraded(self, session: ClientSession, target: Target) -> None:
+        """Write and count a remote that offered STARTTLS before, and does not now (rule C16)."""
+        self._counters.tls_downgrades += 1
+        self._log.warning("starttls_gone", {"session": session.number, "host": target.host, "remote": target.name})
+
+    def host_left_out(self, domain: str, host: str, why: str) -> None:
+        """Write that a mail host must not be used for a domain, by DANE or MTA-STS."""
+        self._counters.hosts_left_out += 1
+        self._log.warning("mail_host_left_out", {"domain": domain, "host": host, "why": why})
+
+    def policy_fetch_failed(self, domain: str, why: str) -> None:
+        """Write that a domain's MTA-STS policy could not be had (RFC 8461, 3.3)."""
+        self._log.warning("mta_sts_fetch_failed", {"domain": domain, "why": why})
+
+    def cache_trouble(self, what: str) -> None:
+        """Write that the store of the EHLO cache is in trouble, or out of it."""
+        self._log.warning("cache_store", {"what": what})
 
     def session_refused(self, listener: str, address: str | None, why: str) -> None:
         """Write and count a client that there was no room for."""
@@ -122,12 +199,12 @@ class Journal:
         self._counters.backend_failures += 1
         self._log.warning("backend_failed", {"backend": backend, "server": server or None, "why": why})
 
-    def tls_secured(self, session: InboundSession) -> None:
+    def tls_secured(self, session: ClientSession) -> None:
         """Count a handshake with a client; the session's line has the rest."""
         self._counters.tls_handshakes += 1
         self._counters.tls_resumed += session.facts is not None and session.facts.resumed
 
-    def tls_failed(self, session: InboundSession, why: str) -> None:
+    def tls_failed(self, session: ClientSession, why: str) -> None:
         """Write and count a handshake with a client that failed."""
         self._counters.tls_failures += 1
         self._log.warning(
@@ -140,7 +217,7 @@ class Journal:
             },
         )
 
-    def internal_error(self, session: InboundSession) -> None:
+    def internal_error(self, session: ClientSession) -> None:
         """Write and count the exception that is being handled (rule H10)."""
         self._counters.internal_errors += 1
         self._log.error(
@@ -158,7 +235,7 @@ class Journal:
         if keywords:
             self._log.info("extensions_not_passed_on", {"listener": listener, "keywords": keywords})
 
-    def tracer(self, session: InboundSession) -> Callable[[str, bytes], None] | None:
+    def tracer(self, session: ClientSession) -> Callable[[str, bytes], None] | None:
         """Give what writes the lines of a transcript, if transcripts are wanted."""
         if not self._transcripts:
             return None

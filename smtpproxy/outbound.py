@@ -1,0 +1,180 @@
+"""What a generation has for mail to the world: routes made ready, DNS, the EHLO cache, connections with remotes."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.python.threadpool import ThreadPool
+
+from smtpproxy.config import Route
+from smtpproxy.net.mtasts import MtaSts
+from smtpproxy.net.outboundcontext import OutboundContext
+from smtpproxy.net.ownaddresses import OwnAddresses
+from smtpproxy.net.remotepolicy import RemotePolicy
+from smtpproxy.net.remoteroute import RemoteRoute, read_credentials
+from smtpproxy.net.remotes import Remotes
+from smtpproxy.net.remotetls import RemoteTls
+from smtpproxy.net.resolver import Resolver
+from smtpproxy.net.router import Router
+from smtpproxy.store.ehlo import EhloCache
+from smtpproxy.store.opening import make_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from smtpproxy.config import Config, OutboundListener
+    from smtpproxy.net.stsfetch import HttpsTls
+    from smtpproxy.net.sweep import Sweep
+    from smtpproxy.net.tlsfiles import TlsReport
+    from smtpproxy.net.tlsserver import ServerTls
+    from smtpproxy.ops.journal import Journal
+
+_THREADS: Final = 16
+"""Look-ups at a time: a name server that is away holds each thread until its time is up."""
+
+
+class Outbound:
+    """Everything that outbound listeners need beside their sockets."""
+
+    def __init__(
+        self,
+        config: Config,
+        reactor: Any,
+        journal: Journal,
+        sweep: Sweep,
+        *,
+        report: TlsReport,
+        server_tls: Mapping[str, ServerTls],
+        before: Outbound | None,
+    ) -> None:
+        """Make everything ready; nothing is asked of anybody yet.
+
+        The cache of the generation ``before`` goes on where its settings are the same.  Raises TlsError, SecretError.
+        """
+        self._config = config
+        self.cache_settings = config.cache
+        self._reactor = reactor
+        self._report = report
+        self._threads = ThreadPool(0, _THREADS, "dns")
+        self._threads.start()
+        self.remotes = Remotes(reactor, time.monotonic, lean=config.service.transport == "lean")
+        self._https: HttpsTls | None = None
+        self._tls: dict[int, RemoteTls] = {}
+        self._routes = _with_fallback(config)
+        self._resolver = Resolver(reactor, reactor, config.dns, pool=self._threads)
+        self._policy = RemotePolicy(self._resolver, self._mta_sts(journal), journal)
+        ready = {listener.name: self._make_ready(listener) for listener in config.outbound}
+        self.cache = self._make_cache(journal, before)
+        own = OwnAddresses(
+            [(e.host, e.port) for listener in config.outbound for e in listener.listen if e.kind == "tcp"]
+        )
+        self.contexts = {
+            listener.name: OutboundContext(
+                listener,
+                sweep,
+                journal,
+                time.monotonic,
+                router=self._router(listener, own, ready[listener.name]),
+                routes=ready[listener.name],
+                remotes=self.remotes,
+                cache=self.cache,
+                own=own,
+                call_later=reactor.callLater,
+                tls=server_tls.get(listener.name),
+            )
+            for listener in config.outbound
+        }
+
+    def _make_ready(self, listener: OutboundListener) -> dict[int, RemoteRoute]:
+        return {
+            id(route): RemoteRoute(route, self._tls_of(route), listener.hostname, read_credentials(route))
+            for route in self._routes
+        }
+
+    def _tls_of(self, route: Route) -> RemoteTls:
+        tls = self._tls.get(id(route))
+        if tls is None:
+            tls = self._tls[id(route)] = RemoteTls(route.tls, f"route {route.domain[0]}", self._report, _now)
+        return tls
+
+    def _router(self, listener: OutboundListener, own: OwnAddresses, ready: dict[int, RemoteRoute]) -> Router:
+        return Router(
+            self._routes,
+            self._resolver,
+            self._policy,
+            hostname=listener.hostname,
+            own=own,
+            random=random.SystemRandom(),
+            credentials=lambda route: ready[id(route)].credentials,
+            mark=listener.mark,
+        )
+
+    def _mta_sts(self, journal: Journal) -> MtaSts | None:
+        wanted = any(r.lookup == "mx" and r.tls.mta_sts and r.tls.mode != "none" for r in self._routes)
+        if not wanted:
+            return None
+        # It takes a third of a second to import, which nobody has to wait for who does not want it.
+        from smtpproxy.net.stsfetch import HttpsTls, PolicyFetcher, agent  # noqa: PLC0415  # as said
+
+        settings = self._config.mta_sts
+        self._https = HttpsTls(settings, self._report, _now)
+        fetch = PolicyFetcher(agent(self._reactor, self._https, settings.timeout), self._reactor, settings.timeout)
+        return MtaSts(
+            self._resolver, fetch, self._reactor.seconds, journal.policy_fetch_failed, entries=settings.entries
+        )
+
+    def _make_cache(self, journal: Journal, before: Outbound | None) -> EhloCache:
+        settings = self._config.cache
+        if before is not None and before.cache_settings == settings:
+            return before.cache
+        password = os.environ.get(settings.password_env) if settings.password_env is not None else None
+        report = journal.cache_trouble
+
+        def trouble(what: str) -> None:
+            self._reactor.callFromThread(report, what)
+
+        return EhloCache(
+            make_store(settings.store, self._reactor, trouble, password=password),
+            ttl=settings.ttl,
+            entries=settings.entries,
+            hold_back=settings.hold_back,
+            hold_back_most=settings.hold_back_most,
+            clock=time.time,
+        )
+
+    def files(self) -> Iterator[RemoteTls | HttpsTls]:
+        """Give everything that has files to be read again when they change."""
+        yield from self._tls.values()
+        if self._https is not None:
+            yield self._https
+
+    def warn_of_expiry(self) -> None:
+        """Report certificates that have less than 14 days left, or have ended."""
+        for tls in self._tls.values():
+            tls.warn_of_expiry()
+
+    def retire(self) -> None:
+        """Keep no session with a remote any more."""
+        self.remotes.close()
+
+    def stop(self, after: Outbound | None) -> None:
+        """Let go of everything; ``after`` is what another generation has, which may have taken the cache over."""
+        self._threads.stop()
+        if after is None or after.cache is not self.cache:
+            self.cache.close()
+
+
+def _with_fallback(config: Config) -> tuple[Route, ...]:
+    """Give the routes, with one for all domains where a transparent listener needs its settings."""
+    transparent = any(listener.transparent != "off" for listener in config.outbound)
+    if not transparent or any("*" in route.domain for route in config.routes):
+        return config.routes
+    return (*config.routes, Route.model_validate({"domain": "*"}))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
