@@ -4,6 +4,8 @@
 #   make test [ARGS=...]      the tests, JOBS=4 files at a time; ARGS go to pytest
 #   make lint                 ruff and mypy
 #   make bench [ARGS=...]     CPU and memory per session, against other proxies
+#   make bench-wan [ARGS=...] round trips of a delivery over a long line, beside Postfix and Exim (root)
+#   make bench-relay [ARGS=...]  CPU per delivered message, beside Postfix and Exim as relays (root)
 #   make lock                 write requirements/ anew from pyproject.toml (needs uv)
 #   make clean                remove everything that make has made
 #
@@ -17,7 +19,7 @@ INSTALL := requirements/install.sh
 LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --custom-compile-command "make lock"
 
-.PHONY: demo test interop lint bench lock clean
+.PHONY: demo test interop lint bench bench-wan bench-relay lock clean
 
 demo: $(VENV)/run.stamp
 	$(VENV)/bin/smtpproxy demo $(ARGS)
@@ -41,6 +43,10 @@ lint: $(VENV)/dev.stamp
 
 bench: $(VENV)/run.stamp
 	$(VENV)/bin/python bench/run.py $(ARGS)
+
+# The mail servers beside us are those that the tests install; without root both say why they do nothing.
+bench-wan bench-relay: bench-%: $(VENV)/run.stamp interop
+	PYTHONPATH=bench $(VENV)/bin/python -m $* $(ARGS)
 
 lock:
 	$(LOCK) --group build --output-file requirements/run.txt

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import signal
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from harness import cpu, memory, peers, report, stream, syscalls, tls, tlsreport, tools
 from harness.errors import BenchError, UnavailableError
+from harness.folders import working_folder
 from harness.lab import Lab
 from harness.peer import Peer
 
@@ -67,7 +66,7 @@ class Bench:
 
     def run(self) -> None:
         """Measure and print everything."""
-        report.show_machine()
+        report.show_machine(self.figures["machine"])
         if self._arguments.syscalls:
             self._syscalls()
             return
@@ -171,17 +170,6 @@ class Bench:
             counts = syscalls.measure(lab, self._peers)
         report.show_syscalls(counts)
         self.figures["syscalls"] = [{"peer": key[0], "mode": key[1], "calls": table} for key, table in counts.items()]
-
-
-@contextlib.contextmanager
-def working_folder(kept: Path | None) -> Iterator[Path]:
-    """A new folder that is left behind where the user asked for it, else a temporary one."""
-    if kept is not None:
-        kept.mkdir(parents=True)
-        yield kept.resolve()
-        return
-    with tempfile.TemporaryDirectory(prefix="smtpproxy-bench-") as name:
-        yield Path(name)
 
 
 def run(arguments: argparse.Namespace) -> bool:

@@ -45,6 +45,8 @@ static void ehlo(struct service *service, struct server *server)
         reply(service, "250-PIPELINING\r\n");
     if (service->chunking)
         reply(service, "250-CHUNKING\r\n");
+    if (service->early)
+        reply(service, "250-PIPECONNECT\r\n");
     reply(service, "250 ENHANCEDSTATUSCODES\r\n");
 }
 

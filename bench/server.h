@@ -13,6 +13,7 @@ enum { REPLY_LIMIT = 64 * 1024 };
 /* What all conversations of one process share. */
 struct service {
     bool pipelining, chunking;      /* what is offered; without pipelining lock-step is enforced */
+    bool early;                     /* PIPECONNECT is offered as well */
     uint64_t messages, octets;      /* accepted so far */
     uint64_t violations, errors;    /* breaches of lock-step; 5xx replies in all */
     char replies[REPLY_LIMIT];      /* to the input just taken: to be sent by the caller, who then sets the length to 0 */

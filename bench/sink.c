@@ -212,6 +212,7 @@ static _Noreturn void usage(void)
     fputs("usage: sink [options] HOST PORT      (port 0: any free one)\n"
           "  --pipelining          offer PIPELINING and take commands at any moment; else lock-step is enforced\n"
           "  --chunking            offer CHUNKING (BDAT)\n"
+          "  --early               offer PIPECONNECT; needs --pipelining\n"
           "  --rate N[K|M|G]       read mail data no faster than so many octets a second and connection (at least 1K)\n",
           stderr);
     exit(2);
@@ -221,6 +222,7 @@ static void parse_options(int count, char **values)
 {
     static const struct option names[] = {{"pipelining", no_argument, NULL, 'p'},
                                           {"chunking", no_argument, NULL, 'c'},
+                                          {"early", no_argument, NULL, 'e'},
                                           {"rate", required_argument, NULL, 'r'},
                                           {NULL, 0, NULL, 0}};
     int letter;
@@ -229,12 +231,14 @@ static void parse_options(int count, char **values)
             service.pipelining = true;
         else if (letter == 'c')
             service.chunking = true;
+        else if (letter == 'e')
+            service.early = true;
         else if (letter == 'r')
             rate = parse_number(optarg, "--rate");
         else
             usage();
     }
-    if (optind + 2 != count || (rate > 0 && rate < 1024))
+    if (optind + 2 != count || (rate > 0 && rate < 1024) || (service.early && !service.pipelining))
         usage();
 }
 

@@ -49,13 +49,20 @@ def verdict(reached: bool) -> str:  # noqa: FBT001 -- a verdict is about one tru
 def machine() -> dict[str, str]:
     """What the figures were measured on."""
     return {
-        "processor": f"{processor()}, {os.cpu_count()} cores",
-        "kernel": f"{platform.system()} {platform.release()}",
-        "Python": f"{platform.python_implementation()} {platform.python_version()}",
+        **platform_facts(),
         "HAProxy": tools.version("haproxy", "-v"),
         "nginx": tools.version("nginx", "-v"),
         "stunnel": tools.version("stunnel4", "-version", having="stunnel "),
         "OpenSSL": f"{tools.version('openssl', 'version')}; that of smtpproxy: {tools.own_libssl()}",
+    }
+
+
+def platform_facts() -> dict[str, str]:
+    """What every benchmark depends on."""
+    return {
+        "processor": f"{processor()}, {os.cpu_count()} cores",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "Python": f"{platform.python_implementation()} {platform.python_version()}",
     }
 
 
@@ -67,9 +74,9 @@ def processor() -> str:
     return platform.machine()
 
 
-def show_machine() -> None:
+def show_machine(facts: dict[str, str]) -> None:
     """Print what the figures were measured on."""
-    section("Machine", "\n".join(f"- {name}: {text}" for name, text in machine().items()))
+    section("Machine", "\n".join(f"- {name}: {text}" for name, text in facts.items()))
 
 
 # CPU

@@ -18,6 +18,7 @@ CFLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Wshadow", 
 PROGRAMS = {
     "load": ["load.c", "options.c", "reply.c", "script.c", "wire.c", "common.c"],
     "sink": ["sink.c", "server.c", "data.c", "common.c"],
+    "line": ["wan/line.c", "common.c"],
 }
 TLS_SOURCES = {"load": ["tls.c", "-lssl", "-lcrypto"]}  # where libssl's headers are
 # program to look for: Debian packages that bring it
@@ -102,19 +103,20 @@ def build(target: Path) -> dict[str, Path]:
     Raises UnavailableError without gcc, BenchError if they do not compile. The load generator speaks TLS if it can be
     built with libssl.
     """
+    return {name: compile_program(name, target) for name in ("load", "sink")}
+
+
+def compile_program(name: str, target: Path) -> Path:
+    """Compile one of PROGRAMS into a folder; as `build`."""
     gcc = find("gcc")
     if gcc is None:
-        raise UnavailableError("gcc is not installed: the load generator cannot be built")
-    with_tls = has_libssl()
-    programs = {}
-    for name, sources in PROGRAMS.items():
-        programs[name] = target / name
-        more = TLS_SOURCES.get(name, []) if with_tls else []
-        command = [gcc, *CFLAGS, "-o", str(programs[name]), *sources, *more]
-        done = subprocess.run(command, cwd=SOURCES, capture_output=True, text=True, timeout=APT_SECONDS, check=False)
-        if done.returncode != 0:
-            raise BenchError(f"{name} does not compile:\n{done.stderr}")
-    return programs
+        raise UnavailableError(f"gcc is not installed: {name}.c cannot be built")
+    more = TLS_SOURCES.get(name, []) if has_libssl() else []
+    command = [gcc, *CFLAGS, "-o", str(target / name), *PROGRAMS[name], *more]
+    done = subprocess.run(command, cwd=SOURCES, capture_output=True, text=True, timeout=APT_SECONDS, check=False)
+    if done.returncode != 0:
+        raise BenchError(f"{name} does not compile:\n{done.stderr}")
+    return target / name
 
 
 def has_libssl() -> bool:
