@@ -20,7 +20,6 @@ from smtpproxy.net.sweep import Sweep
 from smtpproxy.net.tlsclient import ClientTls
 from smtpproxy.net.tlsserver import ServerTls
 from smtpproxy.ops.certificates import CertificateLog
-from smtpproxy.outbound import Outbound
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from smtpproxy.net.clientcontext import ClientContext
     from smtpproxy.ops.journal import Journal
     from smtpproxy.ops.log import EventLog
+    from smtpproxy.outbound import Outbound
 
 _DAY: Final = 86400.0
 _REREAD: Final = 10.0
@@ -87,6 +87,9 @@ class Generation:
         }
         self.outbound: Outbound | None = None
         if config.outbound:
+            # DNS and all that take 10 MiB, which nobody has to pay for who does not want them.
+            from smtpproxy.outbound import Outbound  # noqa: PLC0415  # as said
+
             known_outbound = before.outbound if before is not None else None
             self.outbound = Outbound(
                 config, reactor, journal, self.sweep, report=report, server_tls=self.server_tls, before=known_outbound

@@ -19,7 +19,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import globalLogPublisher
 
-from smtpproxy.config import Config, ConfigError, Endpoint, load
+from smtpproxy.config import Config, ConfigError, Endpoint, OutboundListener, load
 from smtpproxy.generation import Generation
 from smtpproxy.net.inherited import Inherited
 from smtpproxy.net.listener import LeanPort, StockPort, open_socket
@@ -241,7 +241,8 @@ class ProxyService(Service):
 
 def _open(endpoint: Endpoint, listener: ListenerBase, inherited: Inherited) -> socket.socket:
     try:
-        return open_socket(endpoint, listener, inherited)
+        foreign = isinstance(listener, OutboundListener) and listener.transparent == "tproxy"
+        return open_socket(endpoint, listener.backlog, inherited, fast_open=listener.fast_open, foreign=foreign)
     except OSError as problem:
         raise OSError(problem.errno, f"cannot listen on {endpoint}: {problem.strerror or problem}") from problem
 

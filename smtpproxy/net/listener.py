@@ -12,8 +12,6 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
-from smtpproxy.config import OutboundListener
-
 from . import fastopen
 from .gate import ProxyGate
 from .refusal import refusal
@@ -23,7 +21,7 @@ from .transport import LeanTransport
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
 
-    from smtpproxy.config import Endpoint, ListenerBase
+    from smtpproxy.config import Endpoint
 
     from .clientcontext import ClientContext
     from .inherited import Inherited
@@ -33,9 +31,14 @@ _PAUSE_WITHOUT_DESCRIPTORS: Final = 1.0
 _OUT_OF_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
-def open_socket(endpoint: Endpoint, listener: ListenerBase, inherited: Inherited) -> socket.socket:
-    """Give a listening socket, not blocking. Raises OSError."""
-    foreign = isinstance(listener, OutboundListener) and listener.transparent == "tproxy"
+def open_socket(
+    endpoint: Endpoint, backlog: int, inherited: Inherited, *, fast_open: int = 0, foreign: bool = False
+) -> socket.socket:
+    """Give a listening socket, not blocking. Raises OSError.
+
+    ``fast_open``: how many clients may wait that sent data in their SYN (RFC 7413); ``foreign``: take connections to
+    addresses that are not ours (TPROXY).
+    """
     if endpoint.kind == "systemd":
         sock = inherited.take(endpoint.path)
     elif endpoint.kind == "unix":
@@ -46,9 +49,9 @@ def open_socket(endpoint: Endpoint, listener: ListenerBase, inherited: Inherited
     if sock.family != socket.AF_UNIX:
         # Accepted sockets inherit it, which saves a system call for each.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if listener.fast_open:
-            fastopen.enable(sock, listener.fast_open)
-    sock.listen(listener.backlog)
+        if fast_open:
+            fastopen.enable(sock, fast_open)
+    sock.listen(backlog)
     return sock
 
 

@@ -33,7 +33,7 @@ def test_every_mistake_is_printed(written: Written, capsys: Capture) -> None:
         f"{file}:3: backends.legacy.servers[0]: host:port, [IPv6 address]:port or unix:/path is expected, "
         "not '192.0.2.1'\n"
         f"{file}:4: log.level: debug, info, warning or error is expected, not 'loud'\n"
-        f"{file}:5: tls: unknown key; it belongs into listeners or backends\n"
+        f"{file}:5: tls: unknown key; it belongs into listeners, backends or routes\n"
     )
 
 

@@ -223,7 +223,7 @@ def test_the_end_of_a_message_is_written_behind_the_syn(line: Line) -> None:
         assert set(lengths[1:]) == {0}
         reactor.until(lambda: not reactor.writers)
         assert received(theirs, len(flight)) == flight
-        assert not fastopen.carried_data(transport._socket)
+        assert not fastopen.carried_data(transport.socket)
     transport.detach()
 
 

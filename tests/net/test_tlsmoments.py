@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from smtpproxy.net import succession
+from smtpproxy.net import clientsession
 from smtpproxy.session.relay import Relay
 
 from .stage import AGES, Stage
@@ -272,7 +272,7 @@ def test_h10_a_fault_behind_the_handshake_is_said_inside(
 ) -> None:
     play = scene.stage(mode)
     client = about_to_begin(play, mode)
-    monkeypatch.setattr(succession, "facts_of", boom)
+    monkeypatch.setattr(clientsession, "facts_of", boom)
     client.receive(client.hello())
     client.receive(client.peer.feed(client.transport.take()))
     said = client.transport.take()
