@@ -97,7 +97,7 @@ class OutboundSession(ClientSession):
     def _settle_deliveries(self) -> bool:
         submission = self.submission
         moved = False
-        for delivery in (*submission.deliveries, *submission.finished):
+        for delivery in (*submission.deliveries, *submission.orphans, *submission.finished):
             side = self.sides.get(delivery)
             if side is None:
                 side = self.sides[delivery] = RemoteSide(self, delivery)

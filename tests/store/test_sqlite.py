@@ -259,6 +259,37 @@ def test_a_record_that_cannot_be_read_is_learned_anew(workers: Workers) -> None:
     assert workers.reports == []
 
 
+def test_another_generation_takes_the_store_over(workers: Workers) -> None:
+    cache = workers.start()
+    cache.learned(KEY, LINES)
+    cache.flush(KEY, hold_back=True)
+    cache.confirmed(KEY)
+    assert not may_be_early(cache)
+    threads = threading.active_count()
+    again = made(workers._started[0][0], workers.clock, hold_back=0.0)
+    assert may_be_early(again)
+    assert threading.active_count() == threads
+
+
+def test_a_file_that_cannot_be_read_just_now(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = workers.start()
+    cache.learned(KEY, LINES)
+    workers.settle()
+
+    def locked(*_: object) -> None:
+        raise sqlite3.OperationalError("database is locked")
+
+    done: list[object] = []
+    for name in ("get", "all", "forget"):
+        monkeypatch.setattr(workers._started[0][0]._reader, name, locked)
+    assert may_be_early(cache), "the copy is better than nothing"
+    assert found(cache, OTHER) is None
+    cache.all(done.append)
+    cache.forget([OTHER], done.append)
+    assert done == [None, False]
+    assert workers.reports == []
+
+
 def test_what_is_forgotten_is_forgotten_by_the_others(workers: Workers) -> None:
     one, two = workers.start(), workers.start()
     one.learned(KEY, LINES)

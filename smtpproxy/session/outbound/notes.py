@@ -22,4 +22,4 @@ class Note(NamedTuple):
     finding: Finding
     secure: bool
     lines: tuple[bytes, ...] = ()
-    """The keyword lines of LEARNED."""
+    """The keyword lines of LEARNED and CONFIRMED."""

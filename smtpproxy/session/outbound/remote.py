@@ -383,7 +383,7 @@ class Remote:
         known = self._assumptions[self.secure]
         self.offer = offer
         if known is not None and known.offer == offer:
-            self.notes.append(Note(Finding.CONFIRMED, self.secure))
+            self.notes.append(Note(Finding.CONFIRMED, self.secure, offer.lines))
         else:
             if known is not None and known.offer.early and not offer.early:
                 self.notes.append(Note(Finding.FLUSHED, self.secure))

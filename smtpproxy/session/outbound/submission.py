@@ -54,7 +54,7 @@ class Submission(ClientSide):
         "last_chunk",
         "last_slot",
         "mail",
-        "mail_raw",
+        "orphans",
         "patience_over",
         "recipients",
         "route_of",
@@ -77,12 +77,13 @@ class Submission(ClientSide):
         self.route_of = route_of
         self.mail: Mail | None = None
         """The MAIL of the transaction that is open."""
-        self.mail_raw = b""
         self.recipients: list[Recipient] = []
         """Those of the transaction for which a delivery was asked."""
         self.deliveries: list[Delivery] = []
         self.finished: list[Delivery] = []
         """Deliveries that have ended and were not fetched by the owner."""
+        self.orphans: list[Delivery] = []
+        """Those whose message was wholly sent when the client went; they are finished for the log."""
         self.data_slot: Slot | None = None
         """The client's DATA, while it waits for its reply."""
         self.speculated = False
@@ -214,6 +215,9 @@ class Submission(ClientSide):
             delivery.holding = self._awaits_message(delivery)
             delivery.advance()
         self._open_data()
+        if self.orphans:
+            self.finished += [delivery for delivery in self.orphans if delivery.stage is Stage.DONE]
+            self.orphans = [delivery for delivery in self.orphans if delivery.stage is not Stage.DONE]
 
     def _speculate(self) -> None:
         """Tell the client to go on, where that loses no verdict (rule C13)."""
@@ -486,6 +490,7 @@ class Submission(ClientSide):
                 # Its fate is the remote's; the owner waits for the word, for the log.
                 delivery.orphan()
                 self.deliveries.remove(delivery)
+                self.orphans.append(delivery)
         self._end_transaction(b"")
 
     def withdraw_data(self) -> None:
