@@ -70,8 +70,7 @@ class OutboundSession(ClientSession):
                 # The client has gone already; the transport will tell.
                 self.destination = Destination("", 0)
             if self.context.is_own(transport.socket, self.destination):
-                self.dialogue.draining = True
-                self.dialogue.reason = "loop"
+                self.submission.loops = True
         super().begin(transport, first)
 
     # --- what ClientSession leaves open -----------------------------------------------------------------------------

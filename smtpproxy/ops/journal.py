@@ -155,7 +155,7 @@ class Journal:
                 "tries": delivery.tries,
                 "failures": delivery.errors or None,
                 "why": delivery.why or None,
-                "octets": delivery.octets,
+                "octets": delivery.message.octets,
                 "reply": delivery.reply.rstrip(b"\r\n") or None,
                 "duration": session.context.clock() - delivery.started,
             },

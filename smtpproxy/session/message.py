@@ -34,11 +34,11 @@ from .refusals import refuse_data
 if TYPE_CHECKING:
     from .core import RelayCore
 
-_TOO_BIG: Final = b"552 5.3.4 Message too big\r\n"
+TOO_BIG: Final = b"552 5.3.4 Message too big\r\n"
 _BAD_SEQUENCE: Final = b"503 5.5.1 Bad sequence of commands\r\n"
 RELAYING_DENIED: Final = b"550 5.7.1 Relaying denied\r\n"
 _OK: Final = b"250 2.0.0 Ok\r\n"
-_FAULTS: Final = {
+FAULTS: Final = {
     DataFault.BARE: b"550 5.6.11 Bare <CR> or <LF> in message\r\n",
     DataFault.NUL: b"554 5.6.11 NUL in message\r\n",
 }
@@ -70,9 +70,9 @@ def read_data(relay: RelayCore) -> None:
     if relay.verdict:
         pass
     elif reader.fault is not None:
-        _refuse_message(relay, _FAULTS[reader.fault])
+        _refuse_message(relay, FAULTS[reader.fault])
     elif limit is not None and reader.octets > limit:
-        _refuse_message(relay, _TOO_BIG)
+        _refuse_message(relay, TOO_BIG)
     elif piece:
         relay.backend_out.append(piece)
     if reader.rest is not None:
@@ -273,7 +273,7 @@ def _send_as_data(relay: RelayCore, backend: Backend, slot: ChunkSlot) -> bool:
     if done and slot.last:
         relay.backend_out.append(stuffer.finish())
     if stuffer.fault is not None:
-        _break_off(relay, slot, _FAULTS[stuffer.fault])
+        _break_off(relay, slot, FAULTS[stuffer.fault])
         return True
     if not done:
         return False

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from smtpproxy.session import ending
 from smtpproxy.session.frontend import Event, State
+from smtpproxy.session.message import TOO_BIG
 from smtpproxy.session.refusals import refuse_data
 from smtpproxy.session.verbs import COMMON, STARTTLS_FIRST
 from smtpproxy.smtp.commands import (
@@ -31,9 +32,9 @@ from smtpproxy.smtp.commands import (
     parse_chunk_size,
 )
 from smtpproxy.smtp.envelope import parse_mail, parse_rcpt
-from smtpproxy.smtp.lineendings import DataFault
 
-from .delivery import Delivery, Recipient, Stage
+from .delivery import Delivery, Stage
+from .recipient import Recipient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,11 +43,6 @@ if TYPE_CHECKING:
 
     from .submission import Submission
 
-TOO_BIG: Final = b"552 5.3.4 Message too big\r\n"
-FAULTS: Final = {
-    DataFault.BARE: b"550 5.6.11 Bare <CR> or <LF> in message\r\n",
-    DataFault.NUL: b"554 5.6.11 NUL in message\r\n",
-}
 _BAD_SEQUENCE: Final = b"503 5.5.1 Bad sequence of commands\r\n"
 _NOT_IMPLEMENTED: Final = b"502 5.5.1 Command not implemented\r\n"
 _OK: Final = b"250 2.0.0 Ok\r\n"

@@ -11,31 +11,31 @@ second try, and an end without an answer is reported as unknown (rule C7).
 from __future__ import annotations
 
 from enum import Enum, IntEnum
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-from smtpproxy.session.pipeline import Slot
-from smtpproxy.smtp.chunks import ChunkStuffer
-from smtpproxy.smtp.commands import BDAT, DATA, END_OF_DATA, MAIL, RCPT, Wait
-from smtpproxy.smtp.envelope import Refusal, extensions_needed, mail_line, rcpt_line
-from smtpproxy.smtp.lookalikes import holds_commands
+from smtpproxy.smtp.commands import Wait
+from smtpproxy.smtp.envelope import Refusal, mail_line
 
+from . import sending
+from .answers import answered
+from .message import Message
+from .recipient import NOBODY
 from .remote import Fault, Kind, Remote
+from .sending import CHUNK
 from .target import TlsWish, Unroutable
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from smtpproxy.smtp.envelope import Mail, Rcpt
+    from smtpproxy.smtp.chunks import ChunkStuffer
+    from smtpproxy.smtp.envelope import Mail
     from smtpproxy.smtp.lineendings import BarePolicy
     from smtpproxy.smtp.offer import Offer
-    from smtpproxy.smtp.replies import Reply
 
     from .notes import Note
     from .policy import Speculation
+    from .recipient import DeliveryOwner, Recipient
     from .target import Target
-
-CHUNK: Final = 64 * 1024
-"""Octets that are gathered for a chunk of a message whose end has not come."""
 
 
 class Stage(IntEnum):
@@ -56,35 +56,6 @@ class Errand(Enum):
     KEEP = "keep the session for another delivery"
     QUIT = "take leave of the remote, and close without waiting (rule C9)"
     DROP = "reset the connection: nothing that the remote has half of may count"
-
-
-class Recipient:
-    """One recipient: the client's RCPT, and what became of it."""
-
-    __slots__ = ("accepted", "rcpt", "reply", "slot")
-
-    def __init__(self, rcpt: Rcpt, slot: Slot) -> None:
-        self.rcpt = rcpt
-        self.slot = slot
-        """The reply that the client is owed to its RCPT; it may have been given before the remote's was there."""
-        self.reply = b""
-        """The remote's own reply, with CR LF; empty: there is none."""
-        self.accepted = False
-
-
-class DeliveryOwner(Protocol):
-    """Who wants the message delivered."""
-
-    __slots__ = ()
-
-    def recipient_answered(self, delivery: Delivery, recipient: Recipient) -> None:
-        """Learn of the reply to a recipient."""
-
-    def go_ahead(self, delivery: Delivery, reply: bytes) -> None:
-        """Learn that the remote waits for the message; ``reply``: its 354, or empty where it has CHUNKING."""
-
-    def delivery_done(self, delivery: Delivery) -> None:
-        """Learn of the last word, ``delivery.reply``, with which every recipient has its own."""
 
 
 class Progress:
@@ -125,23 +96,18 @@ class Delivery:
 
     __slots__ = (
         "_best",
-        "_dangerous",
-        "_gone",
-        "_riding",
         "actions",
         "bare",
-        "complete",
         "destination",
         "errors",
         "holding",
         "in_clear",
         "left",
         "mail",
+        "message",
         "notes",
-        "octets",
         "owner",
         "pass_nul",
-        "pieces",
         "polite",
         "progress",
         "recipients",
@@ -157,7 +123,6 @@ class Delivery:
         "targets",
         "tries",
         "unknown",
-        "waiting",
         "wanted",
         "was_early",
         "why",
@@ -213,18 +178,8 @@ class Delivery:
         """Whether the client has begun to send the message, or wants to."""
         self.holding = False
         """Whether commands wait for the message, which comes without any reply of the remote (rule C8)."""
-        self.pieces: list[bytes] = []
-        self.waiting = 0
-        """Octets of the message that are here and have not left."""
-        self.octets = 0
-        """Octets of the message that have come."""
-        self.complete = False
-        self._dangerous: bool | None = None
+        self.message = Message(speculation.size if speculation is not None else CHUNK)
         self._best = b""
-        self._riding: list[bytes] = []
-        """The whole message, after it was sent, as long as another try may be possible (rule C7)."""
-        self._gone = False
-        """Whether octets have been sent that are not kept, so that no other try is possible."""
         self.reply = b""
         """The last word on the message, with CR LF."""
         self.was_early = False
@@ -244,26 +199,24 @@ class Delivery:
 
     def feed(self, data: bytes) -> None:
         """Take octets of the message."""
-        if self.stage is not Stage.DONE and data:
-            self.pieces.append(data)
-            self.waiting += len(data)
-        self.octets += len(data)
+        if self.stage is not Stage.DONE:
+            self.message.feed(data)
 
     def end_of_message(self) -> None:
         """Learn that the message is wholly here."""
-        self.complete = True
+        self.message.complete = True
 
     def abandon(self) -> None:
         """Give the message up: the client will not finish it, or is gone (rules S10, S15)."""
         remote = self.remote
         if remote is not None and not (remote.at_rest and not self.progress.mail_sent):
             remote.end_transaction()
-            self._drop(Fault(Kind.LOST, "given up by the client"), blame=False)
+            self.drop(Fault(Kind.LOST, "given up by the client"), blame=False)
         elif remote is not None:
-            self._leave(remote)
+            self.leave(remote)
         self.stage = Stage.DONE
         self.owner = NOBODY
-        self._forget_message()
+        self.message.forget()
 
     def orphan(self) -> None:
         """Go on without an owner: the client is gone, and the message wholly sent."""
@@ -305,7 +258,7 @@ class Delivery:
             return
         if isinstance(found, Unroutable):
             self.why = found.why
-            self._finish(found.reply)
+            self.finish(found.reply)
             return
         self.targets = list(found)
         self.stage = Stage.OPENING
@@ -314,7 +267,7 @@ class Delivery:
     def _next_target(self) -> None:
         self.polite = self.in_clear = False
         if not self.targets:
-            self._finish(self._best or _UNREACHABLE)
+            self.finish(self._best or _UNREACHABLE)
             return
         self.target = self.targets.pop(0)
         self._open()
@@ -326,9 +279,7 @@ class Delivery:
         for recipient in self.recipients:
             recipient.reply = b""
             recipient.accepted = False
-        if self._riding:
-            self.pieces, self._riding = self._riding, []
-            self.waiting = sum(map(len, self.pieces))
+        self.message.restore()
         self.tries += 1
         self.actions.append(Errand.OPEN)
 
@@ -364,12 +315,12 @@ class Delivery:
             return
         for slot, reply in remote.receive(data):
             self.progress.any_reply = True
-            self._answered(remote, slot, reply)
+            answered(self, remote, slot, reply)
             if self.remote is not remote:
                 return
         self._collect(remote)
         if remote.fault is not None:
-            self._failed(remote.fault)
+            self.failed(remote.fault)
         elif remote.handshake_due:
             remote.handshake_due = False
             self.actions.append(Errand.START_TLS)
@@ -383,7 +334,7 @@ class Delivery:
         """Learn that all tries together have taken too long; ``handed`` as in ``remote_lost`` (rule C7)."""
         self.targets.clear()
         if self.remote is None:
-            self._finish(_OVERDUE)
+            self.finish(_OVERDUE)
         else:
             self.polite = self.in_clear = True
             self._remember(_OVERDUE)
@@ -401,236 +352,20 @@ class Delivery:
         if not handed:
             remote.data_position = None
         if reached or handed:
-            self._failed(Fault(Kind.TLS if tls else Kind.LOST, why))
+            self.failed(Fault(Kind.TLS if tls else Kind.LOST, why))
         else:
             # It says nothing about early pipelining that nobody is there.
-            self._drop(Fault(Kind.LOST, why), blame=False)
+            self.drop(Fault(Kind.LOST, why), blame=False)
             self.unreachable(why)
-
-    # --- sending ---------------------------------------------------------------------------------------------------
 
     def advance(self) -> None:
         """Send what may be sent now."""
-        remote = self.remote
-        if remote is None or self.stage is not Stage.TALKING:
-            return
-        if self.holding and remote.opens_with_transaction:
-            # The first flight leaves in one piece, so that all of it can ride on the SYN.
-            return
-        remote.advance()
-        while remote is self.remote and (offer := remote.ready()) is not None and remote.may_follow(offer):
-            if not self._send_next(remote, offer):
-                break
-        if remote is self.remote:
-            self._stream(remote)
-
-    def _send_next(self, remote: Remote, offer: Offer) -> bool:
-        """Send the next command; say whether another may follow."""
-        progress = self.progress
-        if not progress.mail_sent:
-            return not self.holding and self._send_mail(remote, offer)
-        if progress.rcpts_sent < len(self.recipients):
-            recipient = self.recipients[progress.rcpts_sent]
-            progress.rcpts_sent += 1
-            remote.send(Slot(RCPT, rcpt_line(recipient.rcpt, offer)))
-            return True
-        return self._send_data(remote, offer)
-
-    def _send_mail(self, remote: Remote, offer: Offer) -> bool:
-        octets = self.octets if self.complete else None
-        line = mail_line(self.mail, offer, octets)
-        certain = remote.offer is not None
-        if isinstance(line, Refusal):
-            # On an assumption nothing is refused: the remote is asked first.
-            if certain:
-                self._refuse(line.reply)
-            return False
-        if not certain:
-            rcpts = [recipient.rcpt for recipient in self.recipients]
-            remote.relied = extensions_needed(self.mail, rcpts, offer, octets)
-            remote.relied_octets = octets or self.mail.size or 0
-        self.progress.mail_sent = True
-        remote.begin_transaction()
-        self.was_early = remote.early
-        remote.send(Slot(MAIL, line))
-        return True
-
-    def _send_data(self, remote: Remote, offer: Offer) -> bool:
-        """Begin to send the message, if it is its turn."""
-        progress = self.progress
-        if progress.by or not self.wanted or (self.settled and not self.accepted):
-            return False
-        if not offer.chunking:
-            progress.by = b"DATA"
-            remote.send(Slot(DATA, b"DATA\r\n"))
-            return False
-        if not self._may_ride(remote):
-            return False
-        progress.by = b"BDAT"
-        self.rode = self.complete and not self.settled
-        if remote.offer is None:
-            remote.relied |= {b"CHUNKING"}
-        self.owner.go_ahead(self, b"")
-        return False
-
-    def _may_ride(self, remote: Remote) -> bool:
-        """Say whether chunks may leave now: behind accepted recipients, or in one flight with the envelope (C8)."""
-        if self.progress.answered == len(self.recipients):
-            return self.accepted
-        speculation = self.speculation
-        if not self.complete or speculation is None or self.octets > speculation.size:
-            return False
-        if remote.offer is not None:
-            return True
-        assumed = remote.assumption
-        if assumed is None or assumed.confirmed < speculation.confirmed:
-            return False
-        if self._dangerous is None:
-            self._dangerous = holds_commands(b"".join(self.pieces))
-        return not self._dangerous
-
-    def _stream(self, remote: Remote) -> None:
-        """Send what is here of the message, as far as the remote reads it."""
-        progress = self.progress
-        if progress.finished or remote.full:
-            return
-        if progress.by == b"BDAT":
-            self._send_chunks(remote)
-        elif progress.go_ahead:
-            self._send_stuffed(remote)
-
-    def _send_chunks(self, remote: Remote) -> None:
-        offer = remote.ready()
-        if self.complete:
-            if offer is None or not remote.may_follow(offer):
-                return
-            self.progress.finished = True
-            slot = Slot(END_OF_DATA, b"BDAT %d LAST\r\n" % self.waiting)
-        elif self.waiting >= CHUNK and offer is not None and remote.may_follow(offer):
-            slot = Slot(BDAT, b"BDAT %d\r\n" % self.waiting)
-        else:
-            return
-        self._keep_riding()
-        remote.mail_data_begins()
-        remote.send(slot)
-        for piece in self.pieces:
-            remote.write(piece)
-        self._forget_message()
-
-    def _send_stuffed(self, remote: Remote) -> None:
-        stuffer = self.progress.stuffer
-        if stuffer is None:
-            stuffer = self.progress.stuffer = ChunkStuffer(self.bare, pass_nul=self.pass_nul)
-        if self.pieces:
-            self._keep_riding()
-        for piece in self.pieces:
-            remote.mail_data_begins()
-            remote.write(stuffer.receive(piece))
-        self._forget_message()
-        end = stuffer.finish() if self.complete and stuffer.fault is None else b""
-        if stuffer.fault is not None:
-            fault = stuffer.fault
-            self._drop(Fault(Kind.LOST, f"message refused: {fault.value}"), blame=False)
-            self._finish(b"554 5.6.11 " + fault.value.capitalize().encode() + b"\r\n")
-        elif end:
-            remote.mail_data_begins()
-            remote.write(end)
-            self.progress.finished = True
-            remote.outstanding.append(Slot(END_OF_DATA))
-
-    def _keep_riding(self) -> None:
-        """Keep what is being sent, if it is a whole message and small."""
-        limit = self.speculation.size if self.speculation is not None else CHUNK
-        if self.complete and not self._gone and self.octets <= limit:
-            self._riding = list(self.pieces)
-        else:
-            self._gone = True
-
-    def _forget_message(self) -> None:
-        self.pieces.clear()
-        self.waiting = 0
-
-    # --- the remote's replies --------------------------------------------------------------------------------------
-
-    def _answered(self, remote: Remote, slot: Slot, reply: Reply) -> None:
-        """Deal with a reply about the transaction."""
-        negative = reply.code >= 400
-        if negative and remote.early:
-            if remote.tainted:
-                self._misled(remote)
-                return
-            remote.refused_early()
-        verb = slot.verb
-        if reply.code // 100 == 3 and verb is not DATA:
-            self._failed(Fault(Kind.NONSENSE, f"{verb.name.decode()}: {reply.raw!r}"))
-        elif verb is MAIL:
-            self.progress.mail_refusal = reply.raw if negative else b""
-        elif verb is RCPT:
-            self._recipient_answered(remote, reply)
-        elif verb is DATA:
-            self._data_answered(remote, reply)
-        elif verb is END_OF_DATA:
-            self._message_answered(remote, reply)
-        elif verb is BDAT and negative:
-            # A message that will not be finished (rule S15).
-            self._drop(Fault(Kind.LOST, "refused a chunk"), blame=False)
-            self._finish(reply.raw)
-
-    def _recipient_answered(self, remote: Remote, reply: Reply) -> None:
-        progress = self.progress
-        recipient = self.recipients[progress.answered]
-        progress.answered += 1
-        recipient.accepted = reply.code < 300 and not progress.mail_refusal
-        recipient.reply = progress.mail_refusal or reply.raw
-        self.owner.recipient_answered(self, recipient)
-        if progress.answered < len(self.recipients) or self.accepted:
-            return
-        if self.wanted and progress.by != b"DATA" and not progress.finished:
-            self._leave(remote)
-            self._finish(b"554 5.5.1 No valid recipients\r\n")
-
-    def _data_answered(self, remote: Remote, reply: Reply) -> None:
-        if reply.code >= 400:
-            self._leave(remote)
-            self._finish(reply.raw)
-        elif reply.code < 300:
-            self._failed(Fault(Kind.NONSENSE, f"DATA: {reply.raw!r}"))
-        elif not self.accepted:
-            # Every recipient was refused, and it waits for a message all the same: it gets none (rule C14).
-            self._drop(Fault(Kind.LOST, "354 without a recipient"), blame=False)
-            self._finish(b"554 5.5.1 No valid recipients\r\n")
-        else:
-            self.progress.go_ahead = True
-            self.owner.go_ahead(self, reply.raw)
-
-    def _message_answered(self, remote: Remote, reply: Reply) -> None:
-        if not self.accepted and reply.code < 300:
-            # A message without a recipient is no success, whatever it says (rule C14).
-            self._drop(Fault(Kind.NONSENSE, "took a message for nobody"))
-            self._finish(b"554 5.5.1 No valid recipients\r\n")
-            return
-        self._leave(remote)
-        self._finish(reply.raw)
-
-    def _misled(self, remote: Remote) -> None:
-        """Deal with a refusal that comes of a wrong assumption: it is no verdict on the message (rules C3, C7)."""
-        sent = remote.data_position is not None
-        remote.refused_early()
-        self._drop(Fault(Kind.HELLO, "offers less than was known of it"), blame=True)
-        if sent or self.spoken:
-            self._finish(b"451 4.3.0 Remote server has changed, try again\r\n")
-        else:
-            self._again_politely()
-
-    def _refuse(self, reply: bytes) -> None:
-        """Refuse every recipient ourselves: what this remote offers is not enough for the message."""
-        if self.remote is not None:
-            self._leave(self.remote)
-        self._finish(reply)
+        if self.stage is Stage.TALKING:
+            sending.advance(self)
 
     # --- failing, and trying again ---------------------------------------------------------------------------------
 
-    def _failed(self, fault: Fault) -> None:
+    def failed(self, fault: Fault) -> None:
         """Deal with a session that is of no use any more."""
         remote = self.remote
         if remote is None:
@@ -639,15 +374,15 @@ class Delivery:
         remote.fault = fault
         unknown = remote.data_position is not None and not remote.refused_at_once
         finished = self.progress.finished
-        self._drop(fault)
+        self.drop(fault)
         self._remember(_WORDS.get(fault.kind) or fault.reply or _LOST)
         if unknown:
             # With all of the message sent it may have been taken; else it was certainly not (RFC 1047).
             self.unknown = finished
             what = b"Connection lost, fate of the message unknown" if finished else b"Connection lost in the message"
-            self._finish(b"451 4.4.2 " + what + b"\r\n")
-        elif self._gone or self.spoken or self.owner is NOBODY:
-            self._finish(self._best)
+            self.finish(b"451 4.4.2 " + what + b"\r\n")
+        elif self.message.gone or self.spoken or self.owner is NOBODY:
+            self.finish(self._best)
         elif borrowed:
             self._open()
         elif fault.kind is Kind.TLS and self._may_do_without_tls(remote):
@@ -655,7 +390,7 @@ class Delivery:
             self.in_clear = self.polite = True
             self._open()
         elif early and not self.polite and fault.kind is not Kind.TLS:
-            self._again_politely()
+            self.again_politely()
         else:
             self._next_target()
 
@@ -663,7 +398,8 @@ class Delivery:
         tls = remote.target.tls
         return tls is TlsWish.OPPORTUNISTIC and not (self.in_clear or remote.policy.refuse_downgrade)
 
-    def _again_politely(self) -> None:
+    def again_politely(self) -> None:
+        """Open another session with the same target, in which nothing is sent before it may be (rule C6)."""
         self.polite = True
         self._open()
 
@@ -679,7 +415,7 @@ class Delivery:
         name = self.target.name if self.target is not None else ""
         self.errors.append(f"{name}: {why}")
 
-    def _drop(self, fault: Fault, *, blame: bool = True) -> None:
+    def drop(self, fault: Fault, *, blame: bool = True) -> None:
         """Part from the remote with a reset; ``blame``: whether its end says something about early pipelining."""
         remote = self.remote
         if remote is None:
@@ -695,22 +431,22 @@ class Delivery:
         notes, remote.notes = remote.notes, []
         self.notes += [(remote.target, note) for note in notes]
 
-    def _leave(self, remote: Remote) -> None:
+    def leave(self, remote: Remote) -> None:
         """Part from the remote in good order: it may serve another delivery."""
         if remote.fault is not None:
             # More came than was owed: what was said before that stands.
-            self._drop(remote.fault)
+            self.drop(remote.fault)
             return
         remote.end_transaction()
         self._collect(remote)
         self.remote, self.left = None, remote
         self.actions.append(Errand.KEEP if remote.at_rest else Errand.QUIT)
 
-    def _finish(self, reply: bytes) -> None:
+    def finish(self, reply: bytes) -> None:
         """Give the last word."""
         self.stage = Stage.DONE
         self.reply = reply
-        self._forget_message()
+        self.message.forget()
         for recipient in self.recipients:
             recipient.reply = recipient.reply or reply
         self.owner.delivery_done(self)
@@ -723,23 +459,6 @@ class Delivery:
             return Wait.NOTHING
         return remote.wait
 
-
-class _Nobody:
-    """Wants to hear nothing more."""
-
-    __slots__ = ()
-
-    def recipient_answered(self, delivery: Delivery, recipient: Recipient) -> None:
-        """Mind nothing."""
-
-    def go_ahead(self, delivery: Delivery, reply: bytes) -> None:
-        """Mind nothing."""
-
-    def delivery_done(self, delivery: Delivery) -> None:
-        """Mind nothing."""
-
-
-NOBODY: Final = _Nobody()
 
 _UNREACHABLE: Final = b"451 4.4.1 No server of the destination could be reached\r\n"
 _OVERDUE: Final = b"451 4.4.7 Delivery took too long\r\n"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from smtpproxy.session import ending
 from smtpproxy.session.clientside import ClientSide
 from smtpproxy.session.frontend import Event, State
+from smtpproxy.session.message import FAULTS, TOO_BIG
 from smtpproxy.session.pipeline import Slot
 from smtpproxy.session.refusals import refuse_data
 from smtpproxy.session.transaction import Transaction
@@ -23,8 +24,10 @@ from smtpproxy.smtp.commands import BDAT, DATA, END_OF_DATA, GREETING
 from smtpproxy.smtp.maildata import MailDataReader
 from smtpproxy.smtp.unstuffing import Unstuffer
 
-from .commands import FAULTS, TABLE, TOO_BIG
-from .delivery import Delivery, Recipient, Stage
+from .answers import NO_RECIPIENTS
+from .commands import TABLE
+from .delivery import Delivery, Stage
+from .recipient import Recipient
 from .target import Unroutable
 
 if TYPE_CHECKING:
@@ -53,6 +56,7 @@ class Submission(ClientSide):
         "finished",
         "last_chunk",
         "last_slot",
+        "loops",
         "mail",
         "orphans",
         "patience_over",
@@ -75,6 +79,8 @@ class Submission(ClientSide):
         """``route_of`` gives the route of a recipient's domain and what makes it a destination; None: there is none."""
         super().__init__(policy, client)
         self.route_of = route_of
+        self.loops = False
+        """Whether it is one of our own connections, redirected to us (transparent listeners)."""
         self.mail: Mail | None = None
         """The MAIL of the transaction that is open."""
         self.recipients: list[Recipient] = []
@@ -112,6 +118,9 @@ class Submission(ClientSide):
         self.now = now
         slot = Slot(GREETING)
         self.pipeline.slots.append(slot)
+        if self.loops:
+            ending.fail(self, self.text(b"421 4.4.6", b"This connection leads back to its beginning"), "loop")
+            return
         if self.draining:
             ending.fail(self, self.going_down(), "shutdown")
             return
@@ -201,7 +210,7 @@ class Submission(ClientSide):
         if self.whole:
             return True
         limit = self.policy.limits.burst_octets
-        return any(d.waiting >= limit and not d.holding and d.stage is not Stage.DONE for d in self.deliveries)
+        return any(d.message.waiting >= limit and not d.holding and d.stage is not Stage.DONE for d in self.deliveries)
 
     @property
     def waits_for_chunk(self) -> bool:
@@ -241,7 +250,12 @@ class Submission(ClientSide):
     def _awaits_message(self, delivery: Delivery) -> bool:
         """Say whether a flight is to wait for the message: it comes without any reply of the remote (rule C8)."""
         speculation = self.policy.speculation
-        if speculation is None or delivery.complete or delivery.octets > speculation.size or not delivery.rideable:
+        if (
+            speculation is None
+            or delivery.message.complete
+            or delivery.message.octets > speculation.size
+            or not delivery.rideable
+        ):
             return False
         if self.frontend.state is State.CHUNK:
             return self.last_chunk and self.chunk_octets <= speculation.size and not self.patience_over
@@ -526,4 +540,3 @@ class Submission(ClientSide):
 
 _RECIPIENT_OK: Final = b"250 2.1.5 Ok\r\n"
 _GO_AHEAD: Final = b"354 End data with <CR><LF>.<CR><LF>\r\n"
-NO_RECIPIENTS: Final = b"554 5.5.1 No valid recipients\r\n"
