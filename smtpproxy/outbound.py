@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import time
 from datetime import UTC, datetime
+from functools import partial
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.python.threadpool import ThreadPool
 
 from smtpproxy.config import Route
+from smtpproxy.net.dialling import may_mark
 from smtpproxy.net.mtasts import MtaSts
 from smtpproxy.net.outboundcontext import OutboundContext
 from smtpproxy.net.ownaddresses import OwnAddresses
@@ -53,25 +57,27 @@ class Outbound:
     ) -> None:
         """Make everything ready; nothing is asked of anybody yet.
 
-        The cache of the generation ``before`` goes on where its settings are the same.  Raises TlsError, SecretError.
+        The cache of the generation ``before`` goes on where its settings are the same.  Raises TlsError, SecretError,
+        and OSError where connections cannot be marked as the configuration says.
         """
+        _try_marks(config)
         self._config = config
         self.cache_settings = config.cache
         self._reactor = reactor
         self._report = report
         self._threads = ThreadPool(0, _THREADS, "dns")
+        # The end of the process waits for no name server.
+        self._threads.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]  # any callable will do
         self._threads.start()
         self.remotes = Remotes(reactor, time.monotonic, lean=config.service.transport == "lean")
         self._https: HttpsTls | None = None
         self._tls: dict[int, RemoteTls] = {}
-        self._routes = _with_fallback(config)
+        self._routes = {listener.name: _routes_of(listener, config.routes) for listener in config.outbound}
         self._resolver = Resolver(reactor, reactor, config.dns, pool=self._threads)
         self._policy = RemotePolicy(self._resolver, self._mta_sts(journal), journal)
         ready = {listener.name: self._make_ready(listener) for listener in config.outbound}
         self.cache = self._make_cache(journal, before)
-        own = OwnAddresses(
-            [(e.host, e.port) for listener in config.outbound for e in listener.listen if e.kind == "tcp"]
-        )
+        own = OwnAddresses(_listening(config))
         self.contexts = {
             listener.name: OutboundContext(
                 listener,
@@ -92,7 +98,7 @@ class Outbound:
     def _make_ready(self, listener: OutboundListener) -> dict[int, RemoteRoute]:
         return {
             id(route): RemoteRoute(route, self._tls_of(route), listener.hostname, read_credentials(route))
-            for route in self._routes
+            for route in self._routes[listener.name]
         }
 
     def _tls_of(self, route: Route) -> RemoteTls:
@@ -102,19 +108,21 @@ class Outbound:
         return tls
 
     def _router(self, listener: OutboundListener, own: OwnAddresses, ready: dict[int, RemoteRoute]) -> Router:
+        transparent = listener.transparent != "off"
         return Router(
-            self._routes,
+            self._routes[listener.name],
             self._resolver,
             self._policy,
             hostname=listener.hostname,
             own=own,
             random=random.SystemRandom(),
-            credentials=lambda route: ready[id(route)].credentials,
+            # They are for the route's own next hops, and nobody's whom the client names.
+            credentials=lambda route: None if transparent else ready[id(route)].credentials,
             mark=listener.mark,
         )
 
     def _mta_sts(self, journal: Journal) -> MtaSts | None:
-        wanted = any(r.lookup == "mx" and r.tls.mta_sts and r.tls.mode != "none" for r in self._routes)
+        wanted = any(r.lookup == "mx" and r.tls.mta_sts and r.tls.mode != "none" for r in self._config.routes)
         if not wanted:
             return None
         # It takes a third of a second to import, which nobody has to wait for who does not want it.
@@ -163,17 +171,37 @@ class Outbound:
 
     def stop(self, after: Outbound | None) -> None:
         """Let go of everything; ``after`` is what another generation has, which may have taken the cache over."""
-        self._threads.stop()
+        # It waits for every question that is under way, which the reactor must not.
+        Thread(target=self._threads.stop, daemon=True).start()
         if after is None or after.cache is not self.cache:
             self.cache.close()
 
 
-def _with_fallback(config: Config) -> tuple[Route, ...]:
-    """Give the routes, with one for all domains where a transparent listener needs its settings."""
-    transparent = any(listener.transparent != "off" for listener in config.outbound)
-    if not transparent or any("*" in route.domain for route in config.routes):
-        return config.routes
-    return (*config.routes, Route.model_validate({"domain": "*"}))
+def _routes_of(listener: OutboundListener, routes: tuple[Route, ...]) -> tuple[Route, ...]:
+    """Give the routes of a listener: a transparent one needs the settings of the route for all domains, if any."""
+    if listener.transparent == "off":
+        return routes
+    fallback = [route for route in routes if "*" in route.domain] or [Route.model_validate({"domain": "*"})]
+    return tuple(fallback[:1])
+
+
+def _listening(config: Config) -> Iterator[tuple[str, int]]:
+    """Give the addresses and ports of all outbound listeners; names count with all their addresses. Raises OSError."""
+    for listener in config.outbound:
+        for endpoint in listener.listen:
+            if endpoint.kind == "tcp":
+                found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+                yield from ((str(address[0]), endpoint.port) for *_, address in found)
+
+
+def _try_marks(config: Config) -> None:
+    """Mark a socket as connections will be marked. Raises OSError, its text for the administrator."""
+    for listener in config.outbound:
+        if listener.mark is not None:
+            may_mark(listener.mark)
+    for route in config.routes if config.outbound else ():
+        if route.mark is not None:
+            may_mark(route.mark)
 
 
 def _now() -> datetime:

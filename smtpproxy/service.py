@@ -23,7 +23,6 @@ from smtpproxy.config import Config, ConfigError, Endpoint, OutboundListener, lo
 from smtpproxy.generation import Generation
 from smtpproxy.net.inherited import Inherited
 from smtpproxy.net.listener import LeanPort, StockPort, open_socket
-from smtpproxy.net.remoteroute import SecretError
 from smtpproxy.net.tlsserver import TlsError
 from smtpproxy.ops.counters import Counters
 from smtpproxy.ops.journal import Journal
@@ -132,7 +131,7 @@ class ProxyService(Service):
             return False
         try:
             self._take(config)
-        except (OSError, TlsError, SecretError) as problem:
+        except (OSError, TlsError) as problem:
             self.log.error("reload_refused", {"file": self._path, "why": str(problem)})
             return False
         self.log.info("reloaded", {"listening": [str(endpoint) for endpoint in self._ports]})
@@ -175,9 +174,11 @@ class ProxyService(Service):
                 for endpoint in listener.listen:
                     if endpoint not in self._ports:
                         opened[endpoint] = _open(endpoint, listener, self._inherited)
+                    else:
+                        self._ports[endpoint].adapt(fast_open=listener.fast_open, foreign=_is_foreign(listener))
             log = self._open_log(config)
             generation = self._make_generation(config, log)
-        except (OSError, TlsError, SecretError):
+        except (OSError, TlsError):
             for sock in opened.values():
                 sock.close()
             raise
@@ -198,7 +199,7 @@ class ProxyService(Service):
         before = self._generations[-1] if self._generations else None
         try:
             return Generation(config, self._reactor, journal, log, before)
-        except (TlsError, SecretError):
+        except (OSError, TlsError):
             if log is not self._log:
                 log.close()
             raise
@@ -239,9 +240,14 @@ class ProxyService(Service):
         self._reactor.callLater(_DRAIN_STEP, self._drained, stopped)
 
 
+def _is_foreign(listener: ListenerBase) -> bool:
+    """Say whether connections to addresses that are not ours are taken."""
+    return isinstance(listener, OutboundListener) and listener.transparent == "tproxy"
+
+
 def _open(endpoint: Endpoint, listener: ListenerBase, inherited: Inherited) -> socket.socket:
     try:
-        foreign = isinstance(listener, OutboundListener) and listener.transparent == "tproxy"
+        foreign = _is_foreign(listener)
         return open_socket(endpoint, listener.backlog, inherited, fast_open=listener.fast_open, foreign=foreign)
     except OSError as problem:
         raise OSError(problem.errno, f"cannot listen on {endpoint}: {problem.strerror or problem}") from problem

@@ -199,13 +199,7 @@ class ClientSession(TimedSession):
     def _settle(self) -> None:
         """Write what the dialogue gives, and do what it says."""
         dialogue = self.dialogue
-        replies = dialogue.take_replies()
-        if replies and self.transport is not None:
-            if dialogue.over and self.facts is not None:
-                # One segment for the last reply and the end of TLS.
-                self.transport.write_last(replies)
-            else:
-                self.transport.write(replies)
+        self._write_replies()
         self._write_to_servers()
         if dialogue.stuffed:
             self._pause(STUFFED)
@@ -221,6 +215,18 @@ class ClientSession(TimedSession):
             self.context.offered(self.address)
         if dialogue.actions:
             self._act()
+
+    def _write_replies(self) -> bool:
+        """Write the replies that are to leave now; say whether there were any."""
+        dialogue = self.dialogue
+        replies = dialogue.take_replies()
+        if replies and self.transport is not None:
+            if dialogue.over and self.facts is not None:
+                # One segment for the last reply and the end of TLS.
+                self.transport.write_last(replies)
+            else:
+                self.transport.write(replies)
+        return bool(replies)
 
     def _write_to_servers(self) -> None:
         """Write what servers are to be sent."""

@@ -72,6 +72,12 @@ def open_flight(data: bytes, message_begins: int | None, *, whole_message: bool)
     return data[:cut], data[cut:]
 
 
+def may_mark(mark: int) -> None:
+    """Find out, before there is anything to deliver, whether connections can be marked; raises OSError as above."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        _mark(probe, mark)
+
+
 def _mark(sock: socket.socket, mark: int) -> None:
     try:
         sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)

@@ -55,6 +55,15 @@ def open_socket(
     return sock
 
 
+def adapt(sock: socket.socket, *, fast_open: int, foreign: bool) -> None:
+    """Let a listening socket do what ``open_socket`` was not asked for when it was made. Raises OSError."""
+    if sock.family == socket.AF_UNIX:
+        return
+    fastopen.enable(sock, fast_open)
+    if foreign:
+        make_transparent(sock)
+
+
 def _tcp_socket(endpoint: Endpoint, *, foreign: bool) -> socket.socket:
     found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, _, _, _, address = found[0]
@@ -125,6 +134,10 @@ class LeanPort:
         """Begin to accept."""
         self._reactor.addReader(self)
 
+    def adapt(self, *, fast_open: int, foreign: bool) -> None:
+        """Listen as another reading of the configuration says; as ``open_socket``. Raises OSError."""
+        adapt(self._socket, fast_open=fast_open, foreign=foreign)
+
     def stop(self) -> None:
         """Accept no more and close the socket."""
         if self._socket.fileno() >= 0:
@@ -185,6 +198,11 @@ class StockPort:
         factory = _StockFactory(self)
         self._port = self._reactor.adoptStreamPort(self._socket.fileno(), self._socket.family, factory)
         self._socket.close()
+
+    def adapt(self, *, fast_open: int, foreign: bool) -> None:
+        """Listen as another reading of the configuration says; as ``open_socket``. Raises OSError."""
+        if self._port is not None:
+            adapt(self._port.socket, fast_open=fast_open, foreign=foreign)
 
     def stop(self) -> None:
         """Accept no more and close the socket."""

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 from smtpproxy.session.outbound.submission import Submission
 
 from .clientsession import CLIENT_ACTIONS, ClientSession
+from .refusal import refusal
 from .remoteside import RemoteSide
 from .stamp import received
-from .transparent import Destination, original_destination
-from .transport import LeanTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from smtpproxy.session.outbound.delivery import Delivery
 
     from .outboundcontext import OutboundContext
+    from .transparent import Destination
     from .vouched import Vouched
 
 
@@ -62,16 +62,20 @@ class OutboundSession(ClientSession):
 
     def begin(self, transport: Any, first: bytes) -> None:
         """Begin with a client of whom ``first`` has been read already."""
-        how = self.context.settings.transparent
-        if how != "off" and isinstance(transport, LeanTransport):
-            try:
-                self.destination = original_destination(transport.socket, how)
-            except OSError:
-                # The client has gone already; the transport will tell.
-                self.destination = Destination("", 0)
-            if self.context.is_own(transport.socket, self.destination):
-                self.submission.loops = True
+        context = self.context
+        if context.settings.transparent != "off":
+            self.destination, why = context.meant_for(transport.socket)
+            denied = "" if why else context.may_relay(self.address)
+            if why or denied:
+                self._turn_away(transport, why or denied, for_good=bool(denied))
+                return
         super().begin(transport, first)
+
+    def _turn_away(self, transport: Any, why: str, *, for_good: bool) -> None:
+        self.dialogue.over = True
+        self._dismiss()
+        transport.protocol = refusal(self.context, self.address, why, for_good=for_good)
+        transport.protocol.makeConnection(transport)
 
     # --- what ClientSession leaves open -----------------------------------------------------------------------------
 
@@ -87,7 +91,7 @@ class OutboundSession(ClientSession):
             return
         self._settling = True
         try:
-            while self._settle_deliveries():
+            while self._settle_deliveries() or self._write_replies():
                 pass
         finally:
             self._settling = False

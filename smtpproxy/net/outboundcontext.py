@@ -9,7 +9,7 @@ from smtpproxy.session.policy import Limits
 
 from .clientcontext import ClientContext, Journal
 from .outbound import OutboundSession
-from .transparent import Destination, end_of
+from .transparent import meant_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .router import Router
     from .sweep import Sweep
     from .tlsserver import ServerTls
+    from .transparent import Destination
     from .vouched import Vouched
 
 
@@ -98,7 +99,14 @@ class OutboundContext(ClientContext):
         return OutboundSession(self, address, counted, vouched)
 
     def may_connect(self, address: str) -> str:
-        """Let only those in who may relay: never an open relay. A client of a Unix socket has no address, and may."""
+        """Let only those in who may relay: never an open relay. A client of a Unix socket has no address, and may.
+
+        On a transparent listener that is looked at when it is known that we are not speaking with ourselves.
+        """
+        return self.may_relay(address) if self.settings.transparent == "off" else ""
+
+    def may_relay(self, address: str) -> str:
+        """Give "" for a client from ``relay_from``, or of a Unix socket, else why not."""
         return "" if not address or address in self.settings.relay_from else "you may not relay here"
 
     def trusts(self, _address: str) -> bool:
@@ -132,11 +140,10 @@ class OutboundContext(ClientContext):
         """Give a route as its sessions see it."""
         return self._routes[id(route)]
 
-    def is_own(self, sock: socket, destination: Destination) -> bool:
-        """Say whether a redirected connection was meant for a listener of ours, or is one of our own."""
-        if not destination.address or self._own(destination.address, destination.port):
-            return True
-        return self.remotes.opened.has(end_of(sock.getpeername()), destination)
+    def meant_for(self, sock: socket) -> tuple[Destination | None, str]:
+        """Give where an accepted connection was meant to go, as ``transparent.meant_for``."""
+        how = self.settings.transparent
+        return (None, "") if how == "off" else meant_for(sock, how, own=self._own, opened=self.remotes.opened)
 
 
 def _submission_policy(settings: OutboundListener, *, secure: bool, dsn: bool) -> SubmissionPolicy:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _LONGEST_PASSWORD = 4096
 
 
-class SecretError(Exception):
+class SecretError(OSError):
     """A password cannot be had; the text names the file or the variable."""
 
 

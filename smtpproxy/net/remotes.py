@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet import error
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, connectProtocol
 
 from smtpproxy.session.outbound.target import TlsWish
@@ -24,6 +25,8 @@ from .transport import LeanTransport
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
+    from twisted.python.failure import Failure
+
     from smtpproxy.session.outbound.remote import Remote
     from smtpproxy.session.outbound.target import Target
 
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
 class RemoteLeg(BackendLeg):
     """A connection with a remote, and the session upon it while nobody else keeps that."""
 
-    __slots__ = ("deferred", "ends", "lean", "remote", "route", "target")
+    __slots__ = ("_heard", "_refused", "_unsent", "deferred", "ends", "lean", "remote", "route", "target")
 
     def __init__(self, owner: LegOwner, target: Target, route: RemoteRoute) -> None:
         family = socket.AF_INET6 if ":" in target.address else socket.AF_INET
@@ -48,6 +51,9 @@ class RemoteLeg(BackendLeg):
         """The transport below everything, where it is ours."""
         self.deferred = False
         """Whether the SYN waits for the first write (TCP Fast Open)."""
+        self._heard = False
+        self._refused = False
+        self._unsent: list[bytes] = []
         self.ends: tuple[OwnConnections, Ends] | None = None
 
     @property
@@ -55,8 +61,29 @@ class RemoteLeg(BackendLeg):
         """Who the other end should be."""
         return self.target
 
+    def makeConnection(self, transport: Any) -> None:
+        """Begin."""
+        super().makeConnection(transport)
+        for data in self._unsent:
+            self.transport.write(data)
+        self._unsent.clear()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Pass it to the owner."""
+        self._heard = True
+        super().dataReceived(data)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The connection is gone, or never came about."""
+        self._refused = reason.check(error.ConnectError) is not None
+        super().connectionLost(reason)
+
     def send(self, data: bytes, message_begins: int | None) -> None:
         """Write; ``message_begins``: where in ``data`` the command stands that a message's first octets follow."""
+        if self.transport is None:
+            # A stock transport is there when the connection is.
+            self._unsent.append(data)
+            return
         if not self.deferred:
             self.transport.write(data)
             return
@@ -77,16 +104,25 @@ class RemoteLeg(BackendLeg):
 
     def handed(self, position: int | None) -> bool:
         """Say whether the octet at ``position`` of what was sent in this state of TLS may have left (rule C7)."""
-        if position is None:
+        if position is None or self._refused or self.transport is None:
             return False
         if isinstance(self.transport, TlsLayer):
             return self.transport.is_connected()
         return self.lean is None or self.lean.sent > position
 
     @property
+    def established(self) -> bool:
+        """Whether there is a TCP connection now."""
+        return self.transport is not None if self.lean is None else self.lean.is_connected()
+
+    @property
     def reached(self) -> bool:
         """Whether the connection has come about, as far as can be told when it is gone."""
-        return self.lean is None or self.lean.sent > 0 or self.connected
+        if self._heard or self.established:
+            return True
+        lean = self.lean
+        # What the kernel has taken may have been for a SYN that nobody has answered.
+        return lean is not None and lean.fileno() < 0 and lean.sent > 0 and not self._refused
 
     @property
     def carried_data(self) -> bool:

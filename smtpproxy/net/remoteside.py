@@ -280,8 +280,11 @@ class RemoteSide:
         if leg is None or remote is None:
             return False
         waits = leg.route.waits
-        if remote.state is RemoteState.GREETING and not leg.connected:
-            return now - self._since > leg.route.settings.timeouts.connect
+        if not leg.established:
+            # While the SYN waits for the first write, nobody is waited for but the client.
+            return not leg.deferred and now - self._since > leg.route.settings.timeouts.connect
+        if not leg.connected:
+            return now - self._since > leg.route.settings.timeouts.connect + waits[Wait.BACKEND_TLS]
         if remote.full:
             return now - self._since > waits[Wait.DATA_BLOCK]
         mark = self._progress + remote.sent

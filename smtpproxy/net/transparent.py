@@ -17,9 +17,12 @@ import errno
 import socket
 import struct
 from ipaddress import ip_address
-from typing import Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from smtpproxy.smtp.xclient import plain_address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 How = Literal["redirect", "tproxy"]
 """How connections are led to a transparent listener."""
@@ -41,6 +44,10 @@ class Destination(NamedTuple):
     address: str
     """IPv4 or IPv6 as text, without a zone; an IPv4-mapped one as IPv4."""
     port: int
+
+    def __str__(self) -> str:
+        """Write it for logs and replies."""
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
 
 
 def make_transparent(sock: socket.socket) -> None:
@@ -113,3 +120,26 @@ class OwnConnections:
     def has(self, peer: Destination, destination: Destination) -> bool:
         """Say whether an accepted connection, of that peer and with that original destination, is one of ours."""
         return (peer, destination) in self._open
+
+
+def meant_for(
+    sock: socket.socket, how: How, *, own: Callable[[str, int], bool], opened: OwnConnections
+) -> tuple[Destination | None, str]:
+    """Give where the client of an accepted connection wanted to go, and why it must not go on there ("": it may).
+
+    It must not where that leads back to us, for it would go on so for ever.  ``own``: whether a connection to an
+    address and port ends at a listener of ours, as OwnAddresses; ``opened``: the connections that we have opened.
+    """
+    try:
+        ends = (end_of(sock.getpeername()), original_destination(sock, how))
+        came_as_it_was = how == "redirect" and end_of(sock.getsockname()) == ends[1]
+    except OSError as problem:
+        # The client has gone already.
+        return None, problem.strerror or str(problem)
+    destination = ends[1]
+    if opened.has(*ends):
+        return destination, f"our own connection to {destination} came back to us"
+    # What nobody has redirected is for us, whatever is known of our addresses.
+    if came_as_it_was or own(*destination):
+        return destination, f"the connection was meant for {destination}, which is smtpproxy itself"
+    return destination, ""

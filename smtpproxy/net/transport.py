@@ -26,6 +26,7 @@ FLUSH_SECONDS: Final = 30.0
 _IOVEC: Final = 64
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _CLEANLY: Final = Failure(error.ConnectionDone("Connection was closed cleanly."))
+_NEVER_THERE: Final = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH})
 _NOT_YET: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOTCONN, errno.EINPROGRESS})
 
 
@@ -385,7 +386,10 @@ class LeanTransport(OwnTransport):
 
 
 def _failure(problem: OSError) -> Failure:
-    return Failure(error.ConnectionLost(problem.strerror or str(problem)))
+    why = problem.strerror or str(problem)
+    if problem.errno in _NEVER_THERE:
+        return Failure(error.ConnectError(problem.errno, why))
+    return Failure(error.ConnectionLost(why))
 
 
 def _twisted_address(name: Any) -> Any:

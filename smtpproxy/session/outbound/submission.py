@@ -56,7 +56,6 @@ class Submission(ClientSide):
         "finished",
         "last_chunk",
         "last_slot",
-        "loops",
         "mail",
         "orphans",
         "patience_over",
@@ -79,8 +78,6 @@ class Submission(ClientSide):
         """``route_of`` gives the route of a recipient's domain and what makes it a destination; None: there is none."""
         super().__init__(policy, client)
         self.route_of = route_of
-        self.loops = False
-        """Whether it is one of our own connections, redirected to us (transparent listeners)."""
         self.mail: Mail | None = None
         """The MAIL of the transaction that is open."""
         self.recipients: list[Recipient] = []
@@ -118,9 +115,6 @@ class Submission(ClientSide):
         self.now = now
         slot = Slot(GREETING)
         self.pipeline.slots.append(slot)
-        if self.loops:
-            ending.fail(self, self.text(b"421 4.4.6", b"This connection leads back to its beginning"), "loop")
-            return
         if self.draining:
             ending.fail(self, self.going_down(), "shutdown")
             return
