@@ -1,6 +1,6 @@
 """Visit a mail server, or all that take mail for a domain: what they offer, their TLS, how long each step takes.
 
-Nothing is sent before the greeting, and never a message. --try sends EHLO MAIL RCPT RSET QUIT in one early flight.
+Nothing is sent before the greeting, and never a message. --try sends EHLO MAIL RCPT RSET in one early flight.
 Exit status: 0 all is well, 1 something is wrong (and shown), 2 the command line is wrong.
 """
 

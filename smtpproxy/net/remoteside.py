@@ -12,7 +12,7 @@ from smtpproxy.session.outbound.delivery import Delivery, Errand, Stage
 from smtpproxy.session.outbound.notes import Finding
 from smtpproxy.session.outbound.policy import Assumption
 from smtpproxy.session.outbound.remote import Remote
-from smtpproxy.session.outbound.remote import State as RemoteState
+from smtpproxy.session.outbound.states import State as RemoteState
 from smtpproxy.smtp.commands import Wait
 from smtpproxy.smtp.offer import Offer
 from smtpproxy.store.ehlo import Entry, Key

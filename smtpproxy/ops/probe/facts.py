@@ -157,7 +157,7 @@ class Trial:
     """Whether commands were sent before EHLO was answered inside TLS."""
     answers: tuple[Answer, ...]
     seconds: float | None
-    """From the beginning of the connection to the last reply; None: it did not get that far."""
+    """From the beginning of the connection to the reply to RSET; None: it did not get that far."""
     polite: tuple[Answer, ...]
     polite_seconds: float | None
     problems: tuple[str, ...]

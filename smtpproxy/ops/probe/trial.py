@@ -1,7 +1,8 @@
-"""Early pipelining tried in earnest: EHLO MAIL RCPT RSET QUIT in one flight before the greeting, never DATA.
+"""Early pipelining tried in earnest: EHLO MAIL RCPT RSET in one flight before the greeting, never DATA.
 
 The same commands are sent politely first, so that replies and times can be compared.  Where STARTTLS is offered the
-envelope goes inside TLS only: in clear there are then EHLO and STARTTLS.
+envelope goes inside TLS only: in clear there are then EHLO and STARTTLS.  QUIT follows the replies: in the same flight
+it would make Exim 4.96 wait 200 ms for the client to close before it sends any of them.
 """
 
 from __future__ import annotations
@@ -39,18 +40,14 @@ class Envelope:
             ("MAIL", f"MAIL FROM:<{self.sender}>\r\n".encode("ascii")),
             ("RCPT", f"RCPT TO:<{self.recipient}>\r\n".encode("ascii")),
             (_RSET, b"RSET\r\n"),
-            (_QUIT, b"QUIT\r\n"),
         ]
 
 
 async def tried(tools: Tools, place: Place, server: Server, envelope: Envelope) -> Trial:
-    """Send it to a server that was visited; never raises for what the server does."""
+    """Send it to a server that was visited without trouble; never raises for what the server does."""
     clear, inside = server.clear, server.inside
-    secure = inside is not None
     if clear is None or not server.usable:
         return _nothing("early pipelining is not offered")
-    if tools.tls is not None and clear.starttls and not secure:
-        return _nothing("STARTTLS is offered and does not work; nothing is tried in clear then")
     polite = _Session(tools, place, envelope, early_clear=False, early_inside=False, clear=clear, inside=inside)
     await polite.run()
     early = _Session(
@@ -122,7 +119,7 @@ class _Session:
         self.answers: list[Answer] = []
         self.problems: list[str] = []
         self.seconds: float | None = None
-        """From the beginning to the last reply."""
+        """From the beginning to the reply to RSET."""
 
     async def run(self) -> None:
         """Do it; never raises for what the server does."""
@@ -136,6 +133,8 @@ class _Session:
         try:
             await self._talk(line)
             self.seconds = clock.seconds() - began
+            line.send(b"QUIT\r\n")
+            self._expect(_QUIT, await line.reply())
             if more := await line.the_end():
                 self.problems.append(more)
         except LineError as problem:

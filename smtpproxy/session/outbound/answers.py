@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from smtpproxy.smtp.commands import BDAT, DATA, END_OF_DATA, MAIL, RCPT
 
-from .remote import Fault, Kind
+from .fault import Fault, Kind
 
 if TYPE_CHECKING:
     from smtpproxy.session.pipeline import Slot

@@ -33,6 +33,7 @@ from smtpproxy.smtp.commands import (
 )
 from smtpproxy.smtp.envelope import parse_mail, parse_rcpt
 
+from . import intake
 from .delivery import Delivery, Stage
 from .recipient import Recipient
 
@@ -170,7 +171,7 @@ def _data(submission: Submission, command: Slot) -> None:
     if submission.mail is None or submission.chunk_octets >= 0 or not submission.recipients:
         refuse_data(submission, command, b"503 5.5.1 No valid recipients\r\n")
     else:
-        submission.want_data(command)
+        intake.want_data(submission, command)
 
 
 def _bdat(submission: Submission, command: Slot) -> None:
@@ -180,11 +181,11 @@ def _bdat(submission: Submission, command: Slot) -> None:
         return
     size, last = chunk
     refusal = _chunk_refusal(submission, size)
-    submission.begin_chunk(command, size, last=last, refusal=refusal)
+    intake.begin_chunk(submission, command, size, last=last, refusal=refusal)
     if submission.frontend.state is not State.CLOSED and size:
         submission.frontend.begin_chunk(size)
     else:
-        submission.chunk_is_whole()
+        intake.chunk_is_whole(submission)
 
 
 def _chunk_refusal(submission: Submission, size: int) -> bytes:

@@ -18,9 +18,9 @@ from smtpproxy.smtp.envelope import Refusal, mail_line
 
 from . import sending
 from .answers import answered
+from .fault import Fault, Kind
 from .message import Message
 from .recipient import NOBODY
-from .remote import Fault, Kind, Remote
 from .sending import CHUNK
 from .target import TlsWish, Unroutable
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .notes import Note
     from .policy import Speculation
     from .recipient import DeliveryOwner, Recipient
+    from .remote import Remote
     from .target import Target
 
 

@@ -10,7 +10,7 @@ from smtpproxy.smtp.chunks import ChunkStuffer
 from smtpproxy.smtp.commands import BDAT, DATA, END_OF_DATA, MAIL, RCPT
 from smtpproxy.smtp.envelope import Refusal, extensions_needed, mail_line, rcpt_line
 
-from .remote import Fault, Kind
+from .fault import Fault, Kind
 
 if TYPE_CHECKING:
     from smtpproxy.smtp.offer import Offer
