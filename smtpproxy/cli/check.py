@@ -6,7 +6,7 @@ import sys
 from datetime import UTC, datetime
 
 from smtpproxy.cli import relay
-from smtpproxy.config import ConfigError, load
+from smtpproxy.config import Config, ConfigError, load
 
 __all__ = ["add_arguments", "main"]
 
@@ -41,8 +41,22 @@ def main(options: argparse.Namespace) -> int:
     print(f"{options.config}: no mistakes")
     from smtpproxy.cli import certificates  # noqa: PLC0415  (mistakes are to be seen even where OpenSSL fails)
 
-    status = certificates.check(config, datetime.now(UTC))
+    status = max(certificates.check(config, datetime.now(UTC)), _check_passwords(config))
     return max(status, relay.check(config, options.relay_recipient)) if options.relay else status
+
+
+def _check_passwords(config: Config) -> int:
+    """Look whether every password that routes need can be read; give 0 if so, else 1."""
+    from smtpproxy.net.remoteroute import SecretError, read_credentials  # noqa: PLC0415  (only where there are routes)
+
+    status = 0
+    for route in config.routes:
+        try:
+            read_credentials(route)
+        except SecretError as error:
+            print(f"route {route.domain[0]}: {error}", file=sys.stderr)
+            status = 1
+    return status
 
 
 def _recipient(text: str) -> str:

@@ -111,6 +111,11 @@ class RemoteLeg(BackendLeg):
         return self.lean is None or self.lean.sent > position
 
     @property
+    def taken(self) -> int:
+        """Octets that the kernel has taken of what was written, as far as that is known."""
+        return 0 if self.lean is None else self.lean.sent
+
+    @property
     def established(self) -> bool:
         """Whether there is a TCP connection now."""
         return self.transport is not None if self.lean is None else self.lean.is_connected()

@@ -286,7 +286,11 @@ class RemoteSide:
         if not leg.connected:
             return now - self._since > leg.route.settings.timeouts.connect + waits[Wait.BACKEND_TLS]
         if remote.full:
-            return now - self._since > waits[Wait.DATA_BLOCK]
+            mark = leg.taken
+            if mark == self._mark:
+                return now - self._since > waits[Wait.DATA_BLOCK]
+            self._mark, self._since = mark, now
+            return False
         mark = self._progress + remote.sent
         wait = delivery.wait
         if wait is Wait.NOTHING or mark != self._mark:

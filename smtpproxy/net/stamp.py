@@ -33,9 +33,14 @@ def received(session: ClientSession, now: float) -> bytes:
 def _protocol(session: ClientSession) -> str:
     """Give the keyword of RFC 3848."""
     relay = session.dialogue
-    if relay.heard[:1] not in (b"E", b"e"):
+    first = relay.heard[:1].upper()
+    if first not in (b"E", b"L"):
         return "SMTP"
-    return "ESMTP" + ("S" if session.facts is not None else "") + ("A" if relay.authenticated else "")
+    return (
+        ("ESMTP" if first == b"E" else "LMTP")
+        + ("S" if session.facts is not None else "")
+        + ("A" if relay.authenticated else "")
+    )
 
 
 def _tls(version: str, cipher: str) -> str:
