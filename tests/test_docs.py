@@ -14,10 +14,13 @@ import pytest
 from pydantic import BaseModel
 
 from smtpproxy import cli
-from smtpproxy.config import Config
+from smtpproxy.config import Cache, Config, Dns, MtaSts, OutboundListener, Route
 from smtpproxy.config.load import parse
 from smtpproxy.ops.counters import Counters
 from smtpproxy.session import backend, frontend
+from smtpproxy.session.outbound import delivery, states
+from smtpproxy.session.outbound.fault import Kind
+from smtpproxy.session.outbound.notes import Finding
 from smtpproxy.smtp.commands import VERBS
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -71,11 +74,16 @@ def trees(*folders: str) -> Iterator[ast.AST]:
             yield ast.parse(path.read_text(encoding="utf-8"))
 
 
+CORE = ("smtp", "session", "session/outbound", "net")
+"""Where replies and reasons come from."""
+
+
 # --- states ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("heading", "module"), [("The frontend's states", frontend), ("The backend's states", backend)]
+    ("heading", "module"),
+    [("The frontend's states", frontend), ("The backend's states", backend), ("The remote's states", states)],
 )
 def test_the_tables_of_states_are_those_of_the_code(heading: str, module: typing.Any) -> None:
     shown = set()
@@ -86,29 +94,42 @@ def test_the_tables_of_states_are_those_of_the_code(heading: str, module: typing
     assert shown == code
 
 
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [("stage", delivery.Stage), ("errand", delivery.Errand), ("finding", Finding), ("fault", Kind)],
+)
+def test_what_a_delivery_does_and_meets_is_listed(head: str, kind: Iterator[typing.Any]) -> None:
+    rows = table(text_of("docs/architecture.md"), head)
+    assert [row[0] for row in rows] == [member.name for member in kind]
+    assert all(row[1] for row in rows)
+
+
 def test_the_command_table_is_that_of_the_code() -> None:
-    shown = {verb: ends == "yes" for verb, ends, _ in table(text_of("docs/protocol.md"), "verb", "ends a group")}
+    shown = {verb: ends == "yes" for verb, ends, *_ in table(text_of("docs/protocol.md"), "verb", "ends a group")}
     assert shown == {verb.name.decode(): verb.ends_group for verb in VERBS.values()}
 
 
-def test_every_module_of_the_core_and_the_shell_has_its_place() -> None:
-    page = text_of("docs/architecture.md")
-    named = set(re.findall(r"`((?:smtp|session|net)/[a-z_]+\.py)`", page))
-    modules = {f"{path.parent.name}/{path.name}" for path in (PROJECT / "smtpproxy").glob("*/[a-z]*.py")}
-    assert named == {module for module in modules if module.startswith(("smtp/", "session/", "net/"))}
+def test_every_module_has_its_place() -> None:
+    package = PROJECT / "smtpproxy"
+    named = set(re.findall(r"`([a-z_]+(?:/[a-z_]+)*\.py)`", text_of("docs/architecture.md")))
+    modules = {str(path.relative_to(package)) for path in package.rglob("[a-z]*.py")}
+    small = ("ops/demo/", "ops/probe/")
+    named = {name for name in named if not name.startswith("tests/")}
+    assert named == {module for module in modules if not module.startswith(small)}
 
 
 # --- rules and replies -------------------------------------------------------------------------------------------
 
 
 def test_every_rule_that_the_code_cites_has_its_place() -> None:
-    known = set(re.findall(r"^### ([SH]\d+)\. ", text_of("docs/protocol.md"), re.MULTILINE))
+    known = set(re.findall(r"^### ([SCH]\d+)\. ", text_of("docs/protocol.md"), re.MULTILINE))
     cited = set()
     for path in (PROJECT / "smtpproxy").rglob("*.py"):
-        for citation in re.findall(r"\(?rules? [^.;:)\n]*|\((?:[SH]\d+(?:, )?)+\)", path.read_text(encoding="utf-8")):
-            cited |= set(re.findall(r"\b[SH]\d+\b", citation))
-    assert cited > {"S5", "H8"}
+        for citation in re.findall(r"\(?rules? [^.;:)\n]*|\((?:[SCH]\d+(?:, )?)+\)", path.read_text(encoding="utf-8")):
+            cited |= set(re.findall(r"\b[SCH]\d+\b", citation))
+    assert cited > {"S5", "C7", "H8"}
     assert cited <= known
+    assert known >= {f"C{number}" for number in range(1, 17)}
 
 
 COMPLETE = re.compile(rb"([2-5]\d\d [245]\.\d+\.\d+) (.+)\r\n")
@@ -118,7 +139,7 @@ BEGINNING = re.compile(rb"([2-5]\d\d [245]\.\d+\.\d+) ?(.*)")
 def replies_in_code() -> tuple[set[tuple[str, str]], set[tuple[str, str]], set[str]]:
     """Replies of our own: those that stand in one piece, the beginnings of the others, and the words of the others."""
     complete, begun, words = set(), set(), set()
-    for tree in trees("session", "net"):
+    for tree in trees(*CORE):
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "text":
                 code, text = node.args
@@ -134,27 +155,52 @@ def replies_in_code() -> tuple[set[tuple[str, str]], set[tuple[str, str]], set[s
     return complete, begun, words
 
 
+def unroutable_in_code() -> Iterator[tuple[str, str]]:
+    """Why there is no way for a recipient: code, and text as a pattern, with whatever is put in as ``*name*``."""
+    for tree in trees("net"):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "unroutable":
+                code, text = node.args
+                if isinstance(text, ast.Constant):
+                    yield ast.literal_eval(code).decode(), re.escape(text.value)
+                elif isinstance(text, ast.JoinedStr):
+                    yield ast.literal_eval(code).decode(), pattern_of(text)
+
+
+def pattern_of(text: ast.JoinedStr) -> str:
+    return "".join(re.escape(part.value) if isinstance(part, ast.Constant) else r"\*[a-z]+\*" for part in text.values)
+
+
+def test_every_reason_why_there_is_no_way_is_listed() -> None:
+    listed = [(row[0], row[1]) for row in replies_listed()]
+    found = list(unroutable_in_code())
+    assert len(found) > 10
+    for code, pattern in found:
+        assert any(code == other and re.fullmatch(pattern, text) for other, text in listed), (code, pattern)
+
+
 def test_the_list_of_our_own_replies_is_complete_and_true() -> None:
     complete, begun, words = replies_in_code()
     listed = {(row[0], row[1].replace("&lt;", "<").replace("&gt;", ">")) for row in replies_listed()}
     assert complete <= listed
     in_pieces = listed - complete
-    assert {code for code, _ in in_pieces} <= {code for code, _ in begun} | {"220", "250"}
+    assert {code for code, _ in in_pieces} <= {code for code, _ in begun} | {"220", "250", "354"}
     for code, beginning in begun:
         assert any(code == other and text.startswith(beginning) for other, text in listed), (code, beginning)
     for word in words:
         assert any(word in text for _, text in in_pieces), word
-    sources = "".join(ast.unparse(tree) for tree in trees("session", "net")).lower()
+    sources = "".join(ast.unparse(tree) for tree in trees(*CORE)).lower()
     for code, text in in_pieces:
         if " " in code:
-            words = re.split(r",|\*", text.removeprefix("*name* "))[0]
-            assert words.lower() in sources
+            words = max(re.split(r",|\*[a-z]+\*", text.removeprefix("*name* ")), key=len)
+            assert words.strip().lower() in sources, text
 
 
 def replies_listed() -> list[list[str]]:
-    rows = table(text_of("docs/protocol.md"), "code", "text")
-    assert len(rows) > 30
-    return rows
+    first, outbound = tables(text_of("docs/protocol.md"), "code", "text")
+    assert len(first) > 30
+    assert len(outbound) > 30
+    return [*first, *outbound]
 
 
 # --- the log -----------------------------------------------------------------------------------------------------
@@ -166,10 +212,11 @@ def events_in_code() -> dict[str, set[str] | None]:
     for tree in trees("ops", "."):
         given = dict(dictionaries_given(tree))
         for node in ast.walk(tree):
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name)):
                 continue
-            arguments = node.args[1:] if node.func.attr == "_emit" else node.args
-            if node.func.attr not in {"debug", "info", "warning", "error", "_emit"} or len(arguments) != 2:
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+            arguments = node.args[1:] if called == "_emit" else node.args
+            if called not in {"debug", "info", "warning", "error", "write", "_emit"} or len(arguments) != 2:
                 continue
             name, fields = arguments
             if isinstance(name, ast.Constant):
@@ -222,7 +269,7 @@ def test_every_counter_is_explained() -> None:
 
 
 def test_every_reason_why_a_session_ends_is_one() -> None:
-    sources = "".join(ast.unparse(tree) for tree in trees("session", "net"))
+    sources = "".join(ast.unparse(tree) for tree in trees(*CORE))
     reasons = {reason for row in table(text_of("docs/operations.md"), "`end`") for reason in TICKED.findall(row[0])}
     assert len(reasons) > 10
     for reason in reasons:
@@ -263,6 +310,21 @@ def test_every_setting_that_is_named_exists(page: Path) -> None:
         for row in rows:
             for name in TICKED.findall(row[0]):
                 assert is_setting(name.partition(":")[0]) or name in {"lazy", "on", "lockstep"}, name
+
+
+@pytest.mark.parametrize("model", [OutboundListener, Route, Cache, Dns, MtaSts])
+def test_every_setting_for_mail_to_the_world_is_explained(model: type[BaseModel]) -> None:
+    """Those of listeners that both kinds have may be explained with the inbound ones."""
+    page = prose(text_of("docs/configuration.md"))
+    explained = {name for ticked in TICKED.findall(page) for name in re.split(r"[.:, {}]+", ticked)}
+    for name in model.model_fields:
+        assert name in explained, name
+    for part in {part for field in model.model_fields.values() for part in sections(field.annotation)}:
+        assert part.__name__ in _BY_ITSELF or set(part.model_fields) <= explained, part.__name__
+
+
+# What each setting of these is for is said by its name and one line in the samples.
+_BY_ITSELF = {"BareLineEndingsException", "EarlyPipelining", "OutboundLimits", "ListenerTimeouts", "RemoteTimeouts"}
 
 
 @each_page

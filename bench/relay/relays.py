@@ -56,6 +56,7 @@ routes:
   - domain: "*"
     nexthops: ["127.0.0.1:{sink}"]
     tls: {{mode: none}}
+    reuse: {reuse}
 cache: {{store: "memory:"}}
 log: {{format: json, to: "file:{folder}/sessions.log", level: info}}
 """
@@ -68,6 +69,8 @@ class Relay(ABC):
     label: str
     effort: float = 1.0
     """Which part of the usual number of messages one measurement takes."""
+    ours = False
+    """Whether it is smtpproxy."""
 
     @abstractmethod
     def check(self) -> None:
@@ -127,6 +130,8 @@ class SmtpProxy(Relay):
 
     key = "smtpproxy"
     label = "smtpproxy"
+    ours = True
+    reuse = "on"
 
     def check(self) -> None:
         """See Relay."""
@@ -138,8 +143,16 @@ class SmtpProxy(Relay):
     def command(self, folder: Path, port: int, sink: int) -> list[str]:
         """See Relay."""
         file = folder / "smtpproxy.yaml"
-        file.write_text(SMTPPROXY.format(port=port, sink=sink, folder=folder))
+        file.write_text(SMTPPROXY.format(port=port, sink=sink, folder=folder, reuse=self.reuse))
         return [sys.executable, "-m", "smtpproxy", "run", "-c", str(file)]
 
 
-RELAYS: tuple[Relay, ...] = (Postfix(), Exim(), SmtpProxy())
+class SmtpProxyAnew(SmtpProxy):
+    """The same with a new session with the sink for each message."""
+
+    key = "smtpproxy-anew"
+    label = "smtpproxy, `reuse: off`"
+    reuse = "off"
+
+
+RELAYS: tuple[Relay, ...] = (Postfix(), Exim(), SmtpProxy(), SmtpProxyAnew())

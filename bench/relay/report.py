@@ -9,7 +9,6 @@ from harness.report import markdown, section, verdict
 from relay.measure import PER_SESSION, Key, Plan, Result
 from relay.relays import Relay
 
-OURS = "smtpproxy"
 TARGET = 1 / 3
 """At most so much of the CPU time of a mail server that relays."""
 
@@ -21,9 +20,10 @@ def show(result: Result, relays: list[Relay], plan: Plan) -> None:
         markdown([f"CPU ms per message of {plan.size} octets", *columns], rows(result.cpu, relays, "{:.2f}")),
         markdown(["Messages a second, one core", *columns], rows(result.rate, relays, "{:.0f}")),
     ]
-    ratios = [ratio_row(result, relay) for relay in relays if relay.key != OURS and (OURS, 1) in result.cpu]
+    others = [relay for relay in relays if not relay.ours]
+    ratios = [ratio_row(result, relay, other) for relay in relays if relay.ours for other in others]
     if ratios:
-        parts.append(markdown(["CPU of smtpproxy, times that of", *columns, "target", "reached"], ratios))
+        parts.append(markdown(["CPU divided by that of another", *columns, "target", "reached"], ratios))
     section("Relaying", *parts, f"Medians of {plan.rounds} rounds.")
 
 
@@ -34,7 +34,8 @@ def rows(values: dict[Key, list[float]], relays: list[Relay], form: str) -> list
     ]
 
 
-def ratio_row(result: Result, relay: Relay) -> list[str]:
+def ratio_row(result: Result, relay: Relay, other: Relay) -> list[str]:
     """Our CPU divided by that of another relay."""
-    ratios = [median(result.cpu[OURS, count]) / median(result.cpu[relay.key, count]) for count in PER_SESSION]
-    return [relay.label, *(f"{ratio:.2f}" for ratio in ratios), f"≤ {TARGET:.2f}", verdict(max(ratios) <= TARGET)]
+    ratios = [median(result.cpu[relay.key, count]) / median(result.cpu[other.key, count]) for count in PER_SESSION]
+    figures = [f"{ratio:.2f}" for ratio in ratios]
+    return [f"{relay.label} / {other.label}", *figures, f"≤ {TARGET:.2f}", verdict(max(ratios) <= TARGET)]

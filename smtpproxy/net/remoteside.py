@@ -275,29 +275,22 @@ class RemoteSide:
         return leg is not None and remote is not None and leg.handed(remote.data_position)
 
     def _overdue(self, now: float) -> bool:
-        delivery, leg = self.delivery, self.leg
-        remote = delivery.remote
+        leg, remote = self.leg, self.delivery.remote
         if leg is None or remote is None:
             return False
-        waits = leg.route.waits
+        waits, timeouts = leg.route.waits, leg.route.settings.timeouts
+        wait = self.delivery.wait
         if not leg.established:
             # While the SYN waits for the first write, nobody is waited for but the client.
-            return not leg.deferred and now - self._since > leg.route.settings.timeouts.connect
-        if not leg.connected:
-            return now - self._since > leg.route.settings.timeouts.connect + waits[Wait.BACKEND_TLS]
-        if remote.full:
-            mark = leg.taken
-            if mark == self._mark:
-                return now - self._since > waits[Wait.DATA_BLOCK]
-            self._mark, self._since = mark, now
-            return False
-        mark = self._progress + remote.sent
-        wait = delivery.wait
-        if wait is Wait.NOTHING or mark != self._mark:
-            self._mark = mark
-            self._since = now
-            return False
-        return now - self._since > waits[wait]
+            patience = timeouts.delivery if leg.deferred else timeouts.connect
+        elif not leg.connected:
+            patience = timeouts.connect + timeouts.tls_handshake
+        else:
+            mark = leg.taken if remote.full else self._progress + remote.sent
+            if mark != self._mark or (wait is Wait.NOTHING and not remote.full):
+                self._mark, self._since = mark, now
+            patience = waits[Wait.DATA_BLOCK] if remote.full else waits[wait]
+        return now - self._since > patience
 
     def _tell(self, event: Callable[..., None], *arguments: Any, **how: Any) -> None:
         self._session.tell_delivery(event, *arguments, **how)

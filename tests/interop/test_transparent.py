@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -16,166 +18,269 @@ from .transparent_scene import (
     PARTNERS,
     ROUTERS,
     WORLD,
+    Scene,
     block,
     scene,
 )
 
 pytestmark = pytest.mark.interop
 
+Stage = Callable[..., Scene]
+
 LEFT_OUT, UNDONE = "Leaving destinations out", "Undoing it"
 NO_CONNECTION = 7  # an exit status of curl
+ON_THE_LOOPBACK = ("127.0.0.1:2525", "[::1]:2525")
 
-both_families = pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
 each_way = pytest.mark.parametrize("way", [ON_ITS_OWN, BY_USER, GATEWAY])
 either_way = pytest.mark.parametrize("way", [ON_ITS_OWN, GATEWAY])
 
 
+@pytest.fixture(scope="module")
+def scenes() -> Iterator[Callable[[str], Scene]]:
+    """Gives the machines of a way; all tests share them, and the smtpproxy there."""
+    with ExitStack() as stack:
+        made: dict[str, Scene] = {}
+
+        def give(way: str) -> Scene:
+            if way not in made:
+                made[way] = stack.enter_context(scene(way))
+                stack.callback(made[way].stop)
+            return made[way]
+
+        yield give
+
+
+@pytest.fixture
+def stage(scenes: Callable[[str], Scene]) -> Iterator[Stage]:
+    """Gives the machines of a way to a test, without the rules of the page; `machines`: of another way than that."""
+    with ExitStack() as stack:
+        yield lambda way, machines="": stack.enter_context(scenes(machines or way).used(way))
+
+
+def named(family: int, port: int = 25) -> str:
+    """The world's server, as the log names it."""
+    return f"[{WORLD[family]}]:{port}" if family else f"{WORLD[family]}:{port}"
+
+
 @each_way
-def test_mail_comes_by_way_of_us(way: str) -> None:
-    with scene(way) as there:
-        there.start_and_wait()
-        there.follow_the_page()
-        for family, server in enumerate(WORLD):
-            there.delivers(server)
-            assert there.log()[family] == [MAIL_SERVERS[family], server, "25"]
-            assert there.made.seen(family) == [ROUTERS[family] if way == GATEWAY else MAIL_SERVERS[family]]
-        assert sum(there.counted()) >= len(WORLD)
+def test_mail_comes_by_way_of_us(stage: Stage, way: str) -> None:
+    there = stage(way)
+    there.start()
+    there.follow_the_page()
+    for family, server in enumerate(WORLD):
+        there.delivers(server)
+        assert there.event("delivery", family + 1)["remote"] == named(family)
+        session = there.event("session", family + 1)
+        assert (session["client"], session["end"]) == (MAIL_SERVERS[family], "quit")
+        assert there.seen(family) == [ROUTERS[family] if way == GATEWAY else MAIL_SERVERS[family]]
+    assert sum(there.counted()) >= len(WORLD)
 
 
-def test_other_hosts_behind_the_gateway_are_left_alone() -> None:
-    with scene(GATEWAY) as there:
-        there.start_and_wait()
-        there.follow_the_page()
-        for family, server in enumerate(WORLD):
-            there.delivers(server, source=NEIGHBOURS[family])
-            assert there.made.seen(family) == [NEIGHBOURS[family]]
-        assert there.log() == []
+def test_other_hosts_behind_the_gateway_are_left_alone(stage: Stage) -> None:
+    there = stage(GATEWAY)
+    there.start()
+    there.follow_the_page()
+    for family, server in enumerate(WORLD):
+        there.delivers(server, source=NEIGHBOURS[family])
+        assert there.seen(family) == [NEIGHBOURS[family]]
+    assert there.untouched()
 
 
-def test_other_users_of_the_machine_are_left_alone() -> None:
-    with scene(BY_USER) as there:
-        there.start_and_wait()
-        there.follow_the_page()
-        there.user = ""
-        for family, server in enumerate(WORLD):
-            there.delivers(server)
-            assert there.made.seen(family) == [MAIL_SERVERS[family]]
-        assert there.log() == []
+def test_other_users_of_the_machine_are_left_alone(stage: Stage) -> None:
+    there = stage(BY_USER)
+    there.start()
+    there.follow_the_page()
+    there.user = ""
+    for family, server in enumerate(WORLD):
+        there.delivers(server)
+        assert there.seen(family) == [MAIL_SERVERS[family]]
+    assert there.untouched()
 
 
-def test_what_the_machine_forwards_is_left_alone() -> None:
+def test_what_the_machine_forwards_is_left_alone(stage: Stage) -> None:
     """The rules for a mail server's own machine, on one that others send through."""
-    with scene(GATEWAY) as there:
-        there.way = ON_ITS_OWN
-        there.start_and_wait()
-        there.follow_the_page()
-        for family, server in enumerate(WORLD):
-            there.delivers(server)
-            assert there.made.seen(family) == [MAIL_SERVERS[family]]
-        assert there.log() == []
+    there = stage(ON_ITS_OWN, GATEWAY)
+    there.start()
+    there.follow_the_page()
+    for family, server in enumerate(WORLD):
+        there.delivers(server)
+        assert there.seen(family) == [MAIL_SERVERS[family]]
+    assert there.untouched()
 
 
 @either_way
-@both_families
-def test_who_comes_straight_to_us_is_turned_away(way: str, family: int) -> None:
-    with scene(way) as there:
-        there.start_and_wait()
-        there.follow_the_page()
-        loopback = ("127.0.0.1", "::1")[family]
-        sent = there.send(loopback, port=2525, machine=there.machine)
-        assert "421" in sent.stderr
-        assert there.made.seen(family) == []
+def test_who_comes_straight_to_us_is_turned_away(stage: Stage, way: str) -> None:
+    there = stage(way)
+    there.start()
+    there.follow_the_page()
+    for family, name in enumerate(ON_THE_LOOPBACK):
+        sent = there.send(("127.0.0.1", "::1")[family], port=2525, machine=there.machine)
+        why = f"the connection was meant for {name}, which is smtpproxy itself"
+        assert "\n< 421 4.3.2 " in sent.stderr
+        assert f" T{why[1:]}, try again later" in sent.stderr
+        assert there.event("session_refused", family + 1)["why"] == why
+        assert there.seen(family) == []
+    assert not there.events("session", "delivery")
 
 
-@both_families
-def test_without_the_rule_for_the_mark_it_ends_with_421(family: int) -> None:
+# The last line: our own connection comes from an address that may not relay, which must not be said to the mail server.
+@pytest.mark.parametrize(
+    ("more", "sources"),
+    [
+        ('routes: [{domain: "*", reuse: off}]\n', MAIL_SERVERS),
+        (
+            f'routes: [{{domain: "*", reuse: off, source: {{ipv4: {NEIGHBOURS[0]}, ipv6: "{NEIGHBOURS[1]}"}}}}]\n',
+            NEIGHBOURS,
+        ),
+    ],
+    ids=["the same address", "another address"],
+)
+def test_without_the_rule_for_the_mark_it_ends_with_421(stage: Stage, more: str, sources: tuple[str, str]) -> None:
     """Our own connection comes back to us, and that is noticed at once."""
-    with scene(ON_ITS_OWN) as there:
-        there.start_and_wait()
-        there.load(block(ON_ITS_OWN, "nft").replace("meta mark 25 accept\n", "\n"))
-        assert "421" in there.send(WORLD[family]).stderr
-        assert there.log() == [
-            [MAIL_SERVERS[family], WORLD[family], "25"],
-            [MAIL_SERVERS[family], WORLD[family], "25", "it", "would", "come", "back"],
-        ]
-        assert there.made.seen(family) == []
+    there = stage(ON_ITS_OWN)
+    there.start(more)
+    there.load(block(ON_ITS_OWN, "nft").replace("meta mark 25 accept\n", "\n"))
+    for family, server in enumerate(WORLD):
+        sent = there.send(server)
+        why = f"our own connection to {named(family)} came back to us"
+        refused = there.event("session_refused", family + 1)
+        assert (refused["client"], refused["why"]) == (sources[family], why)
+        assert f"< 451 4.3.2 " in sent.stderr, "the mail server keeps the message"
+        assert f" O{why[1:]}, try again later" in sent.stderr
+        assert there.seen(family) == []
 
 
 @either_way
-def test_destinations_that_are_left_out(way: str) -> None:
-    with scene(way) as there:
-        there.start_and_wait()
-        there.follow_the_page()
-        commands = block(LEFT_OUT, "sh", "leaving destinations out")
-        there.machine.sh(commands.replace(" output ", f" {there.chain} "))
-        for family, partner in enumerate(PARTNERS):
-            # The partner's server does not run; its machine says so, and nobody else was asked.
-            assert there.send(partner).returncode == NO_CONNECTION
-            assert there.log() == []
-            assert there.made.seen(family) == []
+def test_only_who_may_relay_is_served(stage: Stage, way: str) -> None:
+    there = stage(way)
+    there.start()
+    there.follow_the_page()
+    if way == GATEWAY:
+        there.load(block(way, "nft").replace("ip saddr 192.0.2.20 ", "").replace("ip6 saddr 2001:db8:2::20 ", ""))
+    for family, server in enumerate(WORLD):
+        sent = there.send(server, source=NEIGHBOURS[family])
+        assert "\n< 554 5.7.1 " in sent.stderr
+        refused = there.event("session_refused", family + 1)
+        assert (refused["client"], refused["why"]) == (NEIGHBOURS[family], "you may not relay here")
+        assert there.seen(family) == []
+    assert not there.events("session", "delivery")
+
+
+def test_what_is_offered(stage: Stage) -> None:
+    """No TLS, and as many domains in one transaction as the mail server likes: all go where it wanted."""
+    there = stage(ON_ITS_OWN)
+    there.start()
+    there.follow_the_page()
+    for family, server in enumerate(WORLD):
+        sent = there.send(server, to="one@first.test,two@second.test,three@[192.0.2.99]")
+        offered = [line[6:].split()[0] for line in sent.stderr.splitlines() if line.startswith(("< 250-", "< 250 "))]
+        assert "PIPELINING" in offered
+        assert "STARTTLS" not in offered
+        assert "LIMITS" not in offered
+        assert sent.returncode == 0, sent.stderr
+        delivery = there.event("delivery", family + 1)
+        assert (delivery["remote"], delivery["accepted"]) == (named(family), 3)
+
+
+def test_the_settings_of_the_route_for_all_domains_hold(stage: Stage) -> None:
+    """But for where mail goes, and for whom its password is."""
+    there = stage(ON_ITS_OWN)
+    there.start(
+        'routes: [{domain: lab.test, nexthops: ["203.0.113.9"]}, {domain: "*", nexthops: ["203.0.113.9"],\n'
+        f'  source: {{ipv4: {NEIGHBOURS[0]}, ipv6: "{NEIGHBOURS[1]}"}}}}]\n'
+    )
+    there.follow_the_page()
+    for family, server in enumerate(WORLD):
+        there.delivers(server)
+        assert there.event("delivery", family + 1)["remote"] == named(family)
+        assert there.seen(family) == [NEIGHBOURS[family]]
+
+
+@either_way
+def test_destinations_that_are_left_out(stage: Stage, way: str) -> None:
+    there = stage(way)
+    there.start()
+    there.follow_the_page()
+    commands = block(LEFT_OUT, "sh", "leaving destinations out")
+    there.machine.sh(commands.replace(" output ", " prerouting ") if way == GATEWAY else commands)
+    for partner in PARTNERS:
+        # The partner's server does not run; its machine says so, and nobody else was asked.
+        assert there.send(partner).returncode == NO_CONNECTION
+    assert there.untouched()
 
 
 @pytest.mark.parametrize("way", [ON_ITS_OWN, BY_USER])
-def test_while_we_do_not_run_connections_are_refused(way: str) -> None:
-    with scene(way) as there:
-        there.follow_the_page()
-        for family, server in enumerate(WORLD):
-            assert there.send(server).returncode == NO_CONNECTION
-            assert there.made.seen(family) == []
+def test_while_we_do_not_run_connections_are_refused(stage: Stage, way: str) -> None:
+    there = stage(way)
+    there.stop()
+    there.follow_the_page()
+    for family, server in enumerate(WORLD):
+        assert there.send(server).returncode == NO_CONNECTION
+        assert there.seen(family) == []
 
 
-def test_while_we_do_not_run_a_gateway_forwards() -> None:
-    with scene(GATEWAY) as there:
-        there.follow_the_page()
-        for family, server in enumerate(WORLD):
-            there.delivers(server)
-            assert there.made.seen(family) == [MAIL_SERVERS[family]]
+def test_while_we_do_not_run_a_gateway_forwards(stage: Stage) -> None:
+    there = stage(GATEWAY)
+    there.stop()
+    there.follow_the_page()
+    for family, server in enumerate(WORLD):
+        there.delivers(server)
+        assert there.seen(family) == [MAIL_SERVERS[family]]
 
 
 @each_way
-def test_it_can_be_undone(way: str) -> None:
-    with scene(way) as there:
-        there.start_and_wait()
-        before = there.machine_rules()
-        there.follow_the_page()
-        assert there.machine_rules() != before
-        there.machine.sh(block(UNDONE, "sh", "undoing it"))
-        if way == GATEWAY:
-            there.machine.sh(block(UNDONE, "sh", "undoing it on the gateway"))
-        assert there.machine_rules() == before
-        for family, server in enumerate(WORLD):
-            there.delivers(server)
-            assert there.made.seen(family) == [MAIL_SERVERS[family]]
-        assert there.log() == []
+def test_it_can_be_undone(stage: Stage, way: str) -> None:
+    there = stage(way)
+    there.start()
+    before = there.machine_rules()
+    there.follow_the_page()
+    assert there.machine_rules() != before
+    there.machine.sh(block(UNDONE, "sh", "undoing it"))
+    if way == GATEWAY:
+        there.machine.sh(block(UNDONE, "sh", "undoing it on the gateway"))
+    assert there.machine_rules() == before
+    for family, server in enumerate(WORLD):
+        there.delivers(server)
+        assert there.seen(family) == [MAIL_SERVERS[family]]
+    assert there.untouched()
 
 
 @either_way
-def test_the_smaller_capability_is_enough(way: str) -> None:
-    with scene(way) as there:
-        there.start_and_wait("-all,+net_bind_service,+net_raw")
-        there.follow_the_page()
-        for server in WORLD:
-            there.delivers(server)
+def test_the_smaller_capability_is_enough(stage: Stage, way: str) -> None:
+    there = stage(way)
+    there.start(capabilities="-all,+net_bind_service,+net_raw")
+    there.follow_the_page()
+    for family, server in enumerate(WORLD):
+        there.delivers(server)
+        assert there.event("delivery", family + 1)["remote"] == named(family)
 
 
-def test_a_rule_for_a_user_needs_none() -> None:
-    with scene(BY_USER) as there:
-        there.start_and_wait("-all")
-        there.follow_the_page()
-        for server in WORLD:
-            there.delivers(server)
+def test_a_rule_for_a_user_needs_none(stage: Stage) -> None:
+    there = stage(BY_USER)
+    there.start(capabilities="-all")
+    there.follow_the_page()
+    for family, server in enumerate(WORLD):
+        there.delivers(server)
+        assert there.event("delivery", family + 1)["remote"] == named(family)
 
 
-def test_without_a_capability_nobody_listens_for_foreign_addresses() -> None:
-    with scene(GATEWAY) as there:
-        process = there.start("-all,+net_bind_service")
-        wait_for(lambda: process.popen.poll() is not None, "its end")
-        assert "needs the capability CAP_NET_ADMIN or CAP_NET_RAW" in process.text()
+@pytest.mark.parametrize(
+    ("way", "what"),
+    [
+        (ON_ITS_OWN, "marking connections (SO_MARK)"),
+        (GATEWAY, "listening for foreign addresses (transparent: tproxy)"),
+    ],
+)
+def test_without_a_capability_it_does_not_start(stage: Stage, way: str, what: str) -> None:
+    there = stage(way)
+    process = there.begin(capabilities="-all,+net_bind_service")
+    assert wait_for(process.popen.poll, "its end") == 1
+    assert process.text().endswith(f"{what} needs the capability CAP_NET_ADMIN or CAP_NET_RAW\n")
 
 
-def test_the_way_to_check_the_gateway() -> None:
-    with scene(GATEWAY) as there:
-        there.follow_the_page()
-        command, answer = block("How to check", "").splitlines()
-        shown = subprocess.run(there.machine.command(*command.split()), capture_output=True, text=True, check=True)
-        assert " ".join(shown.stdout.split()).startswith(answer)
+def test_the_way_to_check_the_gateway(stage: Stage) -> None:
+    there = stage(GATEWAY)
+    there.follow_the_page()
+    command, answer = block("How to check", "").splitlines()
+    shown = subprocess.run(there.machine.command(*command.split()), capture_output=True, text=True, check=True)
+    assert " ".join(shown.stdout.split()).startswith(answer)

@@ -1,17 +1,18 @@
 """What docs/transparent.md is tried on: the machine of a mail server, a router, and a machine out in the world, each
-with a network of its own; curl as the mail server, smtp-sink as the world.
+with a network of its own; curl as the mail server, smtp-sink as the world, and smtpproxy as a user runs it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from . import transparent_standin
 from .clients import RECIPIENT
 from .lab import Process, need_user, open_folder, program, wait_for
 from .namespaces import HELLO, Lab, Machine, machines
@@ -23,10 +24,14 @@ MAIL_SERVERS = ("192.0.2.20", "2001:db8:2::20")
 NEIGHBOURS = ("192.0.2.21", "2001:db8:2::21")
 ROUTERS = ("198.51.100.1", "2001:db8:7::1")
 WORLD = ("198.51.100.7", "2001:db8:7::7")
+ELSEWHERE = ("198.51.100.8", "2001:db8:7::8")
 PARTNERS = ("203.0.113.7", "2001:db8:3::7")
 
 CAPABLE = "-all,+net_bind_service,+net_admin"
 USER = "postfix"  # the one that the page names
+
+# Beside the listener of the page.
+OTHERS = 'cache: {store: "memory:"}\nlog: {format: json, to: stderr}\n'
 
 
 def section(heading: str) -> str:
@@ -50,59 +55,95 @@ class Scene:
     def __init__(self, made: Lab, way: str) -> None:
         self.made = made
         self.way = way
-        self.chain = "prerouting" if way == GATEWAY else "output"
+        """The heading of the page that is followed."""
         self.user = USER if way == BY_USER else ""
         """Who the mail server is; empty for root."""
-        self.proxy: Process | None = None
+        self._running: tuple[tuple[str, str], Process] | None = None
+        self._seen = [0] * len(WORLD)
+        self._read = 0
 
     @property
     def machine(self) -> Machine:
+        """Where smtpproxy is."""
         return self.made.proxy
 
+    # --- the page ------------------------------------------------------------------------------------------------
+
     def load(self, rules: str) -> None:
+        """Load rules as the page says."""
         (self.made.folder / "nft").write_text(rules, encoding="ascii")
         self.machine.sh(f"{program('nft')} -f {self.made.folder / 'nft'}")
 
     def follow_the_page(self) -> None:
+        """Do everything that the page says but for starting."""
         if self.way == GATEWAY:
             self.machine.sh(block(self.way, "sh", "on the gateway"))
         for _ in range(2):  # it can be loaded again at any time
             self.load(block(self.way, "nft"))
 
-    def start(self, capabilities: str = CAPABLE) -> Process:
-        """The listener of the page, by root with these capabilities only."""
+    def configuration(self, more: str) -> str:
+        """The listener of the page, and `more` behind it."""
         settings = block(GATEWAY if self.way == GATEWAY else ON_ITS_OWN, "yaml")
-        if self.way == BY_USER:
-            settings += "    mark: off\n"
+        return settings + ("    mark: off\n" if self.way == BY_USER else "") + more + OTHERS
+
+    # --- smtpproxy -----------------------------------------------------------------------------------------------
+
+    def begin(self, more: str = "", capabilities: str = CAPABLE) -> Process:
+        """Run the listener of the page, by root with these capabilities only."""
+        self.stop()
         file = self.made.folder / "transparent.yaml"
-        file.write_text(settings, encoding="ascii")
+        file.write_text(self.configuration(more), encoding="ascii")
         limited = [str(program("setpriv")), f"--bounding-set={capabilities}"]
-        command = [*limited, sys.executable, str(transparent_standin.__file__), str(file)]
-        self.proxy = self.made._run(self.machine.command(*command), "proxy")
-        return self.proxy
+        run = [sys.executable, "-m", "smtpproxy", "run", "-c", str(file)]
+        process = self.made._run(self.machine.command(*limited, *run), "proxy")
+        self._running = (self.configuration(more), capabilities), process
+        return process
 
-    def start_and_wait(self, capabilities: str = CAPABLE) -> None:
-        process = self.start(capabilities)
-        listening = self.machine.command(str(program("ss")), "-Hltn", "sport = :2525")
-
-        def ready() -> bool:
+    def start(self, more: str = "", capabilities: str = CAPABLE) -> None:
+        """The same, and it listens; one that runs already will do if it was started in the same way."""
+        if self._running is None or self._running[0] != (self.configuration(more), capabilities):
+            process = self.begin(more, capabilities)
+            wait_for(lambda: self.events("started") or process.popen.poll() is not None, "the proxy to start")
             assert process.popen.poll() is None, process.text()
-            shown = subprocess.run(listening, capture_output=True, text=True, check=True).stdout
-            return len(shown.splitlines()) == len(WORLD)
+        self._read = len(self._lines())
 
-        wait_for(ready, "the proxy to listen")
+    def stop(self) -> None:
+        """Stop it, if it runs; it was not in trouble."""
+        if self._running is not None:
+            _, process = self._running
+            self._running = None
+            process.stop()
+            assert "Traceback" not in process.text(), process.text()
+        self._read = len(self._lines())
 
-    def log(self) -> list[list[str]]:
-        assert self.proxy is not None
-        return [line.split() for line in self.proxy.text().splitlines()]
+    def _lines(self) -> list[str]:
+        log = self.made.folder / "proxy.log"
+        return log.read_text("utf-8").splitlines() if log.exists() else []
+
+    def events(self, *names: str) -> list[dict[str, Any]]:
+        """What was logged under these names since the last start, or since the test began."""
+        found = [json.loads(line) for line in self._lines()[self._read :]]
+        return [event for event in found if event["event"] in names]
+
+    def event(self, name: str, number: int = 1) -> dict[str, Any]:
+        """Wait for the event with that number, and give it."""
+        return wait_for(lambda: self.events(name)[number - 1 : number], f"{name} in the log")[0]
+
+    def untouched(self) -> bool:
+        """Whether no client has come to smtpproxy."""
+        return not self.events("session", "session_refused", "delivery")
+
+    # --- the mail server -----------------------------------------------------------------------------------------
 
     def send(
-        self, server: str, *, port: int = 25, source: str = "", machine: Machine | None = None
+        self, server: str, *, port: int = 25, source: str = "", machine: Machine | None = None, to: str = RECIPIENT
     ) -> subprocess.CompletedProcess[str]:
         """Send a message, from the mail server's machine unless another one is given."""
         url = f"smtp://{f'[{server}]' if ':' in server else server}:{port}/client.lab.test"
-        curl = [str(program("curl")), "--silent", "--show-error", "--max-time", "30", "-T", "-", url]
-        curl += ["--mail-from", "sender@lab.test", "--mail-rcpt", RECIPIENT]
+        curl = [str(program("curl")), "--silent", "--show-error", "--verbose", "--max-time", "30", "-T", "-", url]
+        curl += ["--mail-from", "sender@lab.test"]
+        for recipient in to.split(","):
+            curl += ["--mail-rcpt", recipient]
         if source:
             curl += ["--interface", source]
         if self.user:
@@ -113,9 +154,17 @@ class Scene:
         )
         return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
-    def delivers(self, server: str, source: str = "") -> None:
+    def delivers(self, server: str, source: str = "") -> str:
+        """Send a message, which has to succeed; gives the conversation."""
         sent = self.send(server, source=source)
-        assert sent.returncode == 0, f"{server}: {sent.stderr}{self.proxy.text() if self.proxy else ''}"
+        assert sent.returncode == 0, f"{server}: {sent.stderr}\n{self._lines()[self._read :]}"
+        return sent.stderr
+
+    # --- what can be seen ------------------------------------------------------------------------------------------
+
+    def seen(self, family: int) -> list[str]:
+        """The addresses of the clients that the world has taken messages from in this test."""
+        return self.made.seen(family)[self._seen[family] :]
 
     def machine_rules(self) -> str:
         """The rules of the firewall and of the routing."""
@@ -124,10 +173,26 @@ class Scene:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     def counted(self) -> list[int]:
-        """What the rules have caught."""
-        command = self.machine.command(str(program("nft")), "list", "table", "inet", "smtpproxy")
-        shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        return [int(packets) for packets in re.findall(r"counter packets (\d+)", shown)]
+        """What the rules have caught, by the command of the page."""
+        (command,) = re.findall(r"`(nft list [^`]*)`", section("How to check"))
+        shown = subprocess.run(self.machine.command(*command.split()), capture_output=True, text=True, check=True)
+        return [int(packets) for packets in re.findall(r"counter packets (\d+)", shown.stdout)]
+
+    # --- one test after the other ------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def used(self, way: str) -> Iterator[Scene]:
+        """Lend it to a test, which may treat it as another way with the same machines."""
+        before = self.way, self.user
+        self.way = way
+        self._seen = [len(self.made.seen(family)) for family in range(len(WORLD))]
+        self._read = len(self._lines())
+        try:
+            yield self
+        finally:
+            self.way, self.user = before
+            forget = "nft flush ruleset; for f in -4 -6; do ip $f rule del fwmark 1 2>/dev/null || true"
+            self.machine.sh(f"{forget}; ip $f route flush table 100 2>/dev/null || true; done")
 
 
 @contextlib.contextmanager
@@ -144,7 +209,7 @@ def scene(way: str) -> Iterator[Scene]:
             gate = ("192.0.2.1", "2001:db8:2::1")[family]
             router.address("lan", f"{gate}/{bits}")
             router.address("wan", f"{ROUTERS[family]}/{bits}")
-            world.address("eth0", f"{WORLD[family]}/{bits}")
+            world.address("eth0", f"{WORLD[family]}/{bits}", f"{ELSEWHERE[family]}/{bits}")
             world.address("lo", f"{PARTNERS[family]}/{(32, 128)[family]}")
             mail_server.sh(f"{route} add default via {gate} src {MAIL_SERVERS[family]}")
             router.sh(f"{route} add default via {WORLD[family]}")
@@ -152,8 +217,9 @@ def scene(way: str) -> Iterator[Scene]:
         router.sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
         proxy = router if way == GATEWAY else mail_server
         made = Lab(folder, mail_server, proxy, world, WORLD, 25)
+        there = Scene(made, way)
         try:
             made.start_sinks()
-            yield Scene(made, way)
+            yield there
         finally:
             made.stop()

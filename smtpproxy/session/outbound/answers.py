@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from smtpproxy.smtp.commands import BDAT, DATA, END_OF_DATA, MAIL, RCPT
+from smtpproxy.smtp.replies import Reply
 
 from .fault import Fault, Kind
 
 if TYPE_CHECKING:
     from smtpproxy.session.pipeline import Slot
-    from smtpproxy.smtp.replies import Reply
 
     from .delivery import Delivery
     from .remote import Remote
 
+_CHANGED: Final = b"451 4.3.0 Remote server has changed, try again\r\n"
 NO_RECIPIENTS: Final = b"554 5.5.1 No valid recipients\r\n"
 
 
@@ -22,10 +23,14 @@ def answered(delivery: Delivery, remote: Remote, slot: Slot, reply: Reply) -> No
     """Deal with a reply about the transaction."""
     negative = reply.code >= 400
     if negative and remote.early:
-        if remote.tainted:
-            _misled(delivery, remote)
-            return
         remote.refused_early()
+        if remote.tainted and remote.data_position is None and not delivery.spoken:
+            delivery.drop(Fault(Kind.HELLO, "offers less than was known of it"))
+            delivery.again_politely()
+            return
+        if remote.tainted:
+            # It may come of our wrong assumption, so it is no verdict; what else is said to this message still counts.
+            reply = Reply(451, _CHANGED)
     verb = slot.verb
     if reply.code // 100 == 3 and verb is not DATA:
         delivery.failed(Fault(Kind.NONSENSE, f"{verb.name.decode()}: {reply.raw!r}"))
@@ -80,14 +85,3 @@ def _message_answered(delivery: Delivery, remote: Remote, reply: Reply) -> None:
         return
     delivery.leave(remote)
     delivery.finish(reply.raw)
-
-
-def _misled(delivery: Delivery, remote: Remote) -> None:
-    """Deal with a refusal that comes of a wrong assumption: it is no verdict on the message (rules C3, C7)."""
-    sent = remote.data_position is not None
-    remote.refused_early()
-    delivery.drop(Fault(Kind.HELLO, "offers less than was known of it"), blame=True)
-    if sent or delivery.spoken:
-        delivery.finish(b"451 4.3.0 Remote server has changed, try again\r\n")
-    else:
-        delivery.again_politely()
