@@ -5,6 +5,7 @@ Exit status: 0 all is well, 1 something is wrong (and shown), 2 the command line
 """
 
 import argparse
+import contextlib
 import os
 import re
 import sys
@@ -83,7 +84,9 @@ def main(options: argparse.Namespace) -> int:
 def _found(where: Destination, options: argparse.Namespace, config: Config | None) -> "Found | None":
     """Probe, in the reactor; None where it was interrupted."""
     from twisted.internet import reactor as chosen  # noqa: PLC0415  (the reactor is not imported before it is needed)
-    from twisted.internet.defer import Deferred  # noqa: PLC0415  (the same)
+    from twisted.internet.defer import CancelledError, Deferred  # noqa: PLC0415  (the same)
+    from twisted.internet.error import ReactorNotRunning  # noqa: PLC0415  (the same)
+    from twisted.python.failure import Failure  # noqa: PLC0415  (the same)
 
     from smtpproxy.ops.probe.run import Look, probe  # noqa: PLC0415  (the same)
     from smtpproxy.ops.probe.show import Show  # noqa: PLC0415  (the same)
@@ -93,18 +96,28 @@ def _found(where: Destination, options: argparse.Namespace, config: Config | Non
     look = Look() if options.json else Show(sys.stdout)
     outcome: list[Any] = []
 
+    def interrupted(failure: Failure) -> None:
+        failure.trap(CancelledError)
+
+    def stop(_: object) -> None:
+        with contextlib.suppress(ReactorNotRunning):  # it is being stopped
+            reactor.stop()
+
     def begin() -> None:
         probing = Deferred.fromCoroutine(probe(where, order, look, asked=options.what))
+        # Ctrl-C ends it; else the connections that the reactor closes then would look like the server's doing.
+        reactor.addSystemEventTrigger("before", "shutdown", probing.cancel)
+        probing.addErrback(interrupted)
         probing.addBoth(outcome.append)
-        probing.addBoth(lambda _: reactor.stop())
+        probing.addBoth(stop)
 
     reactor.callWhenRunning(begin)
     reactor.run()
     if not outcome:
         return None
-    if hasattr(outcome[0], "raiseException"):
+    if isinstance(outcome[0], Failure):
         outcome[0].raiseException()
-    found: Found = outcome[0]
+    found: Found | None = outcome[0]
     return found
 
 

@@ -6,7 +6,7 @@ full, and judging by the clock.  What it decides about the protocol is nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from zope.interface import implementer
@@ -47,6 +47,9 @@ class ClientSession(TimedSession):
         "transport",
         "vouched",
     )
+
+    plenty: ClassVar[int] = 0
+    """Octets that may wait of a client that is not to be read, before it really is not."""
 
     def __init__(self, context: ClientContext, address: str, counted: str, vouched: Vouched | None = None) -> None:
         """``address``: the client's, as text; empty on a Unix socket. ``counted``: the one that limits count it by.
@@ -201,7 +204,7 @@ class ClientSession(TimedSession):
         dialogue = self.dialogue
         self._write_replies()
         self._write_to_servers()
-        if dialogue.stuffed:
+        if dialogue.stuffed and dialogue.frontend.waiting >= self.plenty:
             self._pause(STUFFED)
         elif self._paused & STUFFED:
             self._resume(STUFFED)

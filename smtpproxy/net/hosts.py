@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import IPv6Address, ip_address
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Final
@@ -110,6 +110,7 @@ def _can_be_used(address: str) -> bool:
     return not (ip.is_unspecified or ip.is_multicast or address == "255.255.255.255")
 
 
+@lru_cache(1024)
 def is_address(text: str) -> bool:
     """Tell whether a text is an IPv4 or IPv6 address."""
     try:

@@ -13,7 +13,7 @@ from .parting import part
 from .sourceaddress import bind_as
 from .tls import TlsLayer
 from .tlsfacts import with_reason
-from .transport import LeanTransport, OwnTransport
+from .transport import LeanTransport, OwnTransport, seems_quiet
 
 if TYPE_CHECKING:
     from OpenSSL import SSL
@@ -179,8 +179,7 @@ class BackendLeg:
     @property
     def quiet(self) -> bool:
         """Whether the server has neither said anything nor closed, as far as one look tells."""
-        transport = self.transport
-        return not isinstance(transport, OwnTransport) or transport.is_quiet()
+        return seems_quiet(self.transport)
 
     def close(self, *, reset: bool = False) -> None:
         """Close, with what is still unwritten or with a reset; the owner hears nothing more."""

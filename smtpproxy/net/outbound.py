@@ -27,6 +27,8 @@ class OutboundSession(ClientSession):
 
     __slots__ = ("_patience", "_settling", "destination", "sides")
 
+    # While a verdict is awaited, the QUIT behind the message is not worth the system calls.
+    plenty = 4096
     context: OutboundContext
 
     def __init__(self, context: OutboundContext, address: str, counted: str, vouched: Vouched | None = None) -> None:

@@ -21,9 +21,12 @@ class OwnAddresses:
     def __init__(self, listening: Iterable[tuple[str, int]]) -> None:
         """``listening``: address and port of each listening socket; a wildcard stands for all of this machine."""
         self._listening = frozenset((str(plain_address(address)), port) for address, port in listening)
+        self._ports = frozenset(port for _, port in self._listening)
 
     def __call__(self, address: str, port: int) -> bool:
         """Tell whether a connection to an address (as text) and a port would end here."""
+        if port not in self._ports:
+            return False
         ip = plain_address(address)
         if (str(ip), port) in self._listening:
             return True

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 class RemoteLeg(BackendLeg):
     """A connection with a remote, and the session upon it while nobody else keeps that."""
 
-    __slots__ = ("_heard", "_refused", "_unsent", "deferred", "ends", "lean", "remote", "route", "target")
+    __slots__ = ("_heard", "_in_syn", "_refused", "_unsent", "deferred", "ends", "lean", "remote", "route", "target")
 
     def __init__(self, owner: LegOwner, target: Target, route: RemoteRoute) -> None:
         family = socket.AF_INET6 if ":" in target.address else socket.AF_INET
@@ -49,6 +49,8 @@ class RemoteLeg(BackendLeg):
         self.remote: Remote | None = None
         self.lean: LeanTransport | None = None
         """The transport below everything, where it is ours."""
+        self._in_syn = False
+        """Whether data was given to the SYN, and nobody has asked what became of it."""
         self.deferred = False
         """Whether the SYN waits for the first write (TCP Fast Open)."""
         self._heard = False
@@ -93,6 +95,7 @@ class RemoteLeg(BackendLeg):
         first, later = dialling.open_flight(data, behind, whole_message=whole)
         if not first:
             self.open_now()
+        self._in_syn = True
         self.transport.write(first)
         self.transport.write(later)
 
@@ -131,9 +134,10 @@ class RemoteLeg(BackendLeg):
 
     @property
     def carried_data(self) -> bool:
-        """Whether the SYN carried data that the remote took."""
+        """Whether the SYN carried data that the remote took: asked once, no other delivery has opened it."""
+        asked, self._in_syn = self._in_syn, False
         lean = self.lean
-        return lean is not None and lean.fileno() >= 0 and fastopen.carried_data(lean.socket)
+        return asked and lean is not None and lean.fileno() >= 0 and fastopen.carried_data(lean.socket)
 
     def close(self, *, reset: bool = False) -> None:
         """Close, as BackendLeg does."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from .tlspolicy import WISHES
@@ -49,6 +50,7 @@ def is_proved_by_route(settings: Settings) -> bool:
     return WISHES[settings.mode].verifies and bool(settings.pins or settings.name or settings.ca != "system")
 
 
+@lru_cache(1024)
 def security_by_route(settings: Settings, host: str) -> Security:
     """Give what a route demands of a remote, with DANE and MTA-STS left out.
 

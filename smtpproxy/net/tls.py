@@ -25,7 +25,7 @@ from zope.interface import implementer
 
 from .parting import part
 from .records import RecordCounter
-from .transport import NOBODY, OwnTransport
+from .transport import NOBODY, OwnTransport, seems_quiet
 
 _RECORD: Final = 16384
 """Octets of plain text in the largest record (RFC 8446, 5.1): OpenSSL gives no more at a time."""
@@ -249,7 +249,7 @@ class TlsLayer(OwnTransport):
     def _is_quiet(self, *, after_farewell: bool) -> bool:
         lower = self._lower
         if not isinstance(lower, OwnTransport):
-            return True
+            return seems_quiet(lower)
         while (data := lower.read_now()) is not None:
             # Session tickets come late and say nothing (RFC 8446, 4.6.1).
             self.connection.bio_write(data)

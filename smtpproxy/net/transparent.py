@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
@@ -89,9 +90,14 @@ def original_destination(sock: socket.socket, how: How) -> Destination:
     return Destination(str(ip_address(packed)), port)
 
 
+@lru_cache(4096)
+def _text(address: str) -> str:
+    return str(plain_address(address))
+
+
 def end_of(name: Any) -> Destination:
     """Give the end of a connection that getsockname, getpeername or accept has named (IPv4 or IPv6)."""
-    return Destination(str(plain_address(name[0])), name[1])
+    return Destination(_text(name[0]), name[1])
 
 
 Ends = tuple[Destination, Destination]

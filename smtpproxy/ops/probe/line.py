@@ -99,12 +99,14 @@ class Line:
         self.close()
 
     async def the_end(self) -> str:
-        """Wait a little until the server closes; give what it did instead, "" if it did."""
+        """Wait a little until the server closes; give what it did instead, "" if it did, or nothing."""
         deadline = self._clock.seconds() + min(self._patience, _FAREWELL)
-        with contextlib.suppress(LineError):
+        try:
             while not self._ended:
                 await self._news(deadline - self._clock.seconds())
-        return "" if self._ended in {"", _CLOSED} else self._ended
+        except LineError:
+            return ""  # it keeps the connection open, which is its own affair
+        return "" if self._ended == _CLOSED else self._ended
 
     def close(self) -> None:
         """Close; harmless if it is done."""
@@ -118,7 +120,8 @@ class Line:
         try:
             await waiting
         except TooLate:
-            raise LineError(f"nothing came within {self._patience:g} s") from None
+            self._ended = f"nothing came within {self._patience:g} s"  # not even QUIT is sent then
+            raise LineError(self._ended) from None
         finally:
             self._waiting = None
 

@@ -390,7 +390,7 @@ class Delivery:
             # Politely: MAIL never leaves early in clear where TLS is wanted.
             self.in_clear = self.polite = True
             self._open()
-        elif early and not self.polite and fault.kind is not Kind.TLS:
+        elif early and not self.polite and (fault.kind not in _DEFINITE or remote.tainted):
             self.again_politely()
         else:
             self._next_target()
@@ -461,6 +461,8 @@ class Delivery:
         return remote.wait
 
 
+# What would be no other if nothing had been sent early.
+_DEFINITE: Final = frozenset({Kind.TLS, Kind.LOGIN})
 _UNREACHABLE: Final = b"451 4.4.1 No server of the destination could be reached\r\n"
 _OVERDUE: Final = b"451 4.4.7 Delivery took too long\r\n"
 _LOST: Final = b"451 4.4.2 Connection with the remote server lost\r\n"

@@ -80,7 +80,7 @@ def _learn(remote: Remote, offer: Offer) -> None:
     if known is not None and known.offer == offer:
         remote.notes.append(Note(Finding.CONFIRMED, remote.secure, offer.lines))
     else:
-        if known is not None and known.offer.early and not offer.early:
+        if known is not None and known.early and known.offer.early and not offer.early:
             remote.notes.append(Note(Finding.FLUSHED, remote.secure))
             remote.used_early = tuple(secure for secure in remote.used_early if secure != remote.secure)
         remote.notes.append(Note(Finding.LEARNED, remote.secure, offer.lines))

@@ -10,6 +10,7 @@ from smtpproxy.smtp.chunks import ChunkStuffer
 from smtpproxy.smtp.commands import BDAT, DATA, END_OF_DATA, MAIL, RCPT
 from smtpproxy.smtp.envelope import Refusal, extensions_needed, mail_line, rcpt_line
 
+from .answers import NO_RECIPIENTS
 from .fault import Fault, Kind
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ def advance(delivery: Delivery) -> None:
         return
     if delivery.holding and remote.opens_with_transaction:
         # The first flight leaves in one piece, so that all of it can ride on the SYN.
+        return
+    if delivery.wanted and not delivery.progress.by and delivery.settled and not delivery.accepted:
+        # The message comes, and nobody is left who could have it.
+        delivery.leave(remote)
+        delivery.finish(NO_RECIPIENTS)
         return
     remote.advance()
     while remote is delivery.remote and (offer := remote.ready()) is not None and remote.may_follow(offer):
