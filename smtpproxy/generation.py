@@ -22,6 +22,8 @@ from smtpproxy.net.tlsserver import ServerTls
 from smtpproxy.ops.certificates import CertificateLog
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from twisted.internet.defer import Deferred
 
     from smtpproxy.config import Config
@@ -164,13 +166,13 @@ class Generation:
         for session in self._live():
             session.cut_off()
 
-    def stop(self, after: Generation | None = None) -> None:
-        """Watch the time no more, let go of everything that the generation ``after`` has not taken over."""
+    def stop(self, others: Iterable[Generation] = ()) -> None:
+        """Watch the time no more, let go of everything that is not shared with other generations."""
         self.retire()
         self.sweep.stop()
         outbound, self.outbound = self.outbound, None
         if outbound is not None:
-            outbound.stop(after.outbound if after is not None else None)
+            outbound.stop([other.outbound for other in others if other.outbound is not None])
 
     @property
     def alive(self) -> bool:

@@ -28,7 +28,7 @@ from smtpproxy.store.ehlo import EhloCache
 from smtpproxy.store.opening import make_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from smtpproxy.config import Config, OutboundListener
     from smtpproxy.net.stsfetch import HttpsTls
@@ -169,11 +169,11 @@ class Outbound:
         """Keep no session with a remote any more."""
         self.remotes.close()
 
-    def stop(self, after: Outbound | None) -> None:
-        """Let go of everything; ``after`` is what another generation has, which may have taken the cache over."""
+    def stop(self, others: Iterable[Outbound]) -> None:
+        """Let go of everything but of a cache that others have, too."""
         # It waits for every question that is under way, which the reactor must not.
         Thread(target=self._threads.stop, daemon=True).start()
-        if after is None or after.cache is not self.cache:
+        if all(other.cache is not self.cache for other in others):
             self.cache.close()
 
 

@@ -188,9 +188,11 @@ class ProxyService(Service):
         self._swap_ports(config, generation, opened)
         for old in self._generations:
             old.retire()
-            if not old.alive:
-                old.stop(generation)
-        self._generations = [old for old in self._generations if old.alive]
+        alive = [old for old in self._generations if old.alive]
+        for old in self._generations:
+            if old not in alive:
+                old.stop([*alive, generation])
+        self._generations = alive
         self._generations.append(generation)
         generation.start(before)
 
@@ -229,8 +231,8 @@ class ProxyService(Service):
             for generation in self._generations:
                 generation.cut_off()
         elif late or not any(generation.alive for generation in self._generations):
-            for generation in self._generations:
-                generation.stop()
+            while self._generations:
+                self._generations.pop().stop(self._generations)
             globalLogPublisher.removeObserver(self._observer)
             self.log.info("stopped", {"counters": [f"{k}={v}" for k, v in self.counters.as_dict().items()]})
             self.log.close()

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from smtpproxy import cli
 from smtpproxy.config import Cache, Config, Dns, MtaSts, OutboundListener, Route
 from smtpproxy.config.load import parse
+from smtpproxy.config.units import parse_duration, parse_size
 from smtpproxy.ops.counters import Counters
 from smtpproxy.session import backend, frontend
 from smtpproxy.session.outbound import delivery, states
@@ -296,6 +297,13 @@ def sections(annotation: object) -> Iterator[type[BaseModel]]:
 SETTINGS = [f".{name}" for name in settings(Config)]
 
 
+def defaults(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, field in model.model_fields.items():
+        yield f".{prefix}{name}", field.default
+        for part in sections(field.annotation):
+            yield from defaults(part, f"{prefix}{name}.")
+
+
 def is_setting(name: str) -> bool:
     return any(known.endswith(f".{name}") for known in SETTINGS)
 
@@ -327,6 +335,24 @@ def test_every_setting_for_mail_to_the_world_is_explained(model: type[BaseModel]
 _BY_ITSELF = {"BareLineEndingsException", "EarlyPipelining", "OutboundLimits", "ListenerTimeouts", "RemoteTimeouts"}
 
 
+NAMED = re.compile(r"`([a-z_]+(?:\.[a-z_]+)+)`\s\((\d+(?: (?:ms|s|min|h|d|KiB|MiB))?)[;)\s]")
+
+
+@each_page
+def test_every_default_that_is_named_is_one(page: Path) -> None:
+    """What stands in brackets behind a setting, such as `cache.ttl` (24 h)."""
+    for name, value in NAMED.findall(page.read_text(encoding="utf-8")):
+        of_that_name = [default for known, default in defaults(Config) if known.endswith(f".{name}")]
+        assert in_units(value) in of_that_name, name
+
+
+def in_units(value: str) -> float:
+    number, _, unit = value.partition(" ")
+    if not unit:
+        return float(number)
+    return parse_size(value) if "B" in unit else parse_duration(value)
+
+
 @each_page
 def test_every_configuration_that_is_shown_has_no_mistake(page: Path) -> None:
     for language, content in BLOCK.findall(page.read_text(encoding="utf-8")):
@@ -345,7 +371,7 @@ def test_every_sample_has_no_mistake(sample: Path) -> None:
 @each_page
 def test_every_command_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z]+):", text_of("Makefile"), re.MULTILINE))
+    targets = set(" ".join(re.findall(r"^([a-z -]+):", text_of("Makefile"), re.MULTILINE)).split())
     lines = [line for _, block in BLOCK.findall(text) for line in block.splitlines()]
     for command in [*lines, *TICKED.findall(prose(text))]:
         words = shlex.split(command, comments=True) if re.match(r"(make|smtpproxy) [a-z]", command) else []
@@ -378,6 +404,9 @@ def test_the_readme_says_how_to_begin() -> None:
     readme = text_of("README.md")
     for command in ("make demo", "make test", "smtpproxy check", "--relay", "smtpproxy run", "twistd -n smtpproxy"):
         assert command in readme
+    outbound = section(readme, "A smarthost, in five minutes")
+    for command in ("smtpproxy check", "smtpproxy run", "default_transport = lmtp:inet:", "smtpproxy cache list"):
+        assert command in outbound
 
 
 @each_page

@@ -35,9 +35,13 @@ class Speculate(Section):
 
 
 class OutboundLimits(Limits):
-    """The same as for any listener; but one client, our mail server, may well be all there is."""
+    """The same as for any listener; but one client, our mail server, may well be all there is.
+
+    ``destinations``: of one transaction by LMTP; each has a connection of its own.
+    """
 
     sessions_per_client: Count = 1000
+    destinations: Count = 100
 
 
 class OutboundListener(ListenerBase):

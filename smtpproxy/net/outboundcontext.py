@@ -169,6 +169,7 @@ def _submission_policy(settings: OutboundListener, *, secure: bool, dsn: bool) -
         starttls=mode in {"starttls", "starttls-required"} and not secure,
         starttls_required=mode == "starttls-required" and not secure,
         lmtp=settings.protocol == "lmtp",
+        destinations=limits.destinations,
         split=settings.protocol == "smtp" and settings.transparent == "off",
         early_keywords=tuple(keyword.encode() for keyword in settings.early_pipelining.keywords),
         dsn=dsn,

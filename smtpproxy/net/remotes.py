@@ -38,7 +38,19 @@ if TYPE_CHECKING:
 class RemoteLeg(BackendLeg):
     """A connection with a remote, and the session upon it while nobody else keeps that."""
 
-    __slots__ = ("_heard", "_in_syn", "_refused", "_unsent", "deferred", "ends", "lean", "remote", "route", "target")
+    __slots__ = (
+        "_heard",
+        "_in_syn",
+        "_refused",
+        "_syn_octets",
+        "_unsent",
+        "deferred",
+        "ends",
+        "lean",
+        "remote",
+        "route",
+        "target",
+    )
 
     def __init__(self, owner: LegOwner, target: Target, route: RemoteRoute) -> None:
         family = socket.AF_INET6 if ":" in target.address else socket.AF_INET
@@ -53,6 +65,8 @@ class RemoteLeg(BackendLeg):
         """Whether data was given to the SYN, and nobody has asked what became of it."""
         self.deferred = False
         """Whether the SYN waits for the first write (TCP Fast Open)."""
+        self._syn_octets = 0
+        """Octets that the SYN took with it."""
         self._heard = False
         self._refused = False
         self._unsent: list[bytes] = []
@@ -77,7 +91,9 @@ class RemoteLeg(BackendLeg):
 
     def connectionLost(self, reason: Failure) -> None:
         """The connection is gone, or never came about."""
-        self._refused = reason.check(error.ConnectError) is not None
+        # An established connection that nobody answers any more ends in the same way.
+        beyond_syn = self.lean is not None and self.lean.sent > self._syn_octets
+        self._refused = not (self._heard or beyond_syn) and reason.check(error.ConnectError) is not None
         super().connectionLost(reason)
 
     def send(self, data: bytes, message_begins: int | None) -> None:
@@ -97,6 +113,7 @@ class RemoteLeg(BackendLeg):
             self.open_now()
         self._in_syn = True
         self.transport.write(first)
+        self._syn_octets = self.taken
         self.transport.write(later)
 
     def open_now(self) -> None:
@@ -107,7 +124,7 @@ class RemoteLeg(BackendLeg):
 
     def handed(self, position: int | None) -> bool:
         """Say whether the octet at ``position`` of what was sent in this state of TLS may have left (rule C7)."""
-        if position is None or self._refused or self.transport is None:
+        if position is None or self._refused or self.transport is None or self.tls_trouble:
             return False
         if isinstance(self.transport, TlsLayer):
             return self.transport.is_connected()

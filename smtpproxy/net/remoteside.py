@@ -34,17 +34,19 @@ class RemoteSide:
 
     __slots__ = (
         "_context",
+        "_longest",
         "_mark",
         "_number",
         "_progress",
         "_session",
         "_since",
         "_sweeping",
-        "cached",
+        "connects",
         "delivery",
         "fast_open",
         "leg",
         "reused",
+        "reuses",
         "tls",
         "verdict",
     )
@@ -55,9 +57,10 @@ class RemoteSide:
         self._number = session.number
         self.delivery = delivery
         self.leg: RemoteLeg | None = None
-        self.cached = False
-        """Whether the cache knew the last remote."""
         self.reused = False
+        """Whether the last session was a kept one."""
+        self.connects = self.reuses = 0
+        """Connections begun, and kept sessions lent, in all tries."""
         self.fast_open = False
         """Whether the SYN of the last connection carried data that the remote took."""
         self.tls = ""
@@ -65,6 +68,7 @@ class RemoteSide:
         self.verdict = ""
         """What the last handshake has shown of the remote."""
         self._progress = self._mark = 0
+        self._longest = self._context.remote_route(delivery.route).settings.timeouts.delivery
         self._since = self._context.clock()
         self._sweeping = True
         self._context.sweep.add(self, self._number)
@@ -92,6 +96,7 @@ class RemoteSide:
             self.leg, remote = leg, leg.remote
             leg.remote = None
             self.reused = True
+            self.reuses += 1
             self._note_tls(leg)
             self._begin(remote, kept=True)
             return
@@ -111,7 +116,6 @@ class RemoteSide:
         if delivery.stage is not Stage.OPENING or delivery.target is not target:
             return
         route = context.remote_route(delivery.route)
-        self.cached = clear is not None or inside is not None
         remote = Remote(
             target,
             route.policy,
@@ -126,6 +130,7 @@ class RemoteSide:
             why = problem.strerror or str(problem)
             self._tell(self._session.submission.unreachable, delivery, why, context.clock())
             return
+        self.connects += 1
         self._begin(remote, kept=False)
         leg = self.leg
         if leg is not None and leg.deferred and remote.assumption is None:
@@ -265,14 +270,11 @@ class RemoteSide:
         delivery = self.delivery
         if delivery.stage is Stage.DONE:
             self.end()
-        elif now - delivery.started > self._context.remote_route(delivery.route).settings.timeouts.delivery:
-            self._tell(self._session.submission.delivery_overdue, delivery, now, handed=self._handed())
         elif self._overdue(now):
             self._lost("timed out")
-
-    def _handed(self) -> bool:
-        leg, remote = self.leg, self.delivery.remote
-        return leg is not None and remote is not None and leg.handed(remote.data_position)
+        elif not delivery.progress.by and now - delivery.started > self._longest:
+            # From when a message is on its way, each wait has its own time.
+            self._tell(self._session.submission.delivery_overdue, delivery, now)
 
     def _overdue(self, now: float) -> bool:
         leg, remote = self.leg, self.delivery.remote

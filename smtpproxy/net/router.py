@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 
     Found = Callable[[list[Target] | Unroutable], None]
 
-NO_ROUTE: Final = Unroutable(b"550 5.1.2 No route to this domain\r\n", "no route")
-"""For a recipient whose domain no route is for."""
-
 _SMTP_PORT: Final = 25
 
 _log: Final = Logger()

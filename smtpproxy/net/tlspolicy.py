@@ -105,21 +105,6 @@ class TlsPolicy(Protocol):
         """
 
 
-class PlainPolicy:
-    """What the route says; for routes without DANE and MTA-STS."""
-
-    def decide(
-        self,
-        route: Route,
-        domain: str,  # noqa: ARG002  # of TlsPolicy
-        hosts: Sequence[MxHost],
-        found: Callable[[list[Decision] | Unroutable], None],
-    ) -> None:
-        """See TlsPolicy."""
-        wish = WISHES[route.tls.mode]
-        found([(host, wish, None) for host in hosts])
-
-
 def unroutable(status: bytes, text: str) -> Unroutable:
     """Make an Unroutable: ``status``: reply code and enhanced status code; ``text``: ASCII, for reply and log alike."""
     return Unroutable(b"%s %s\r\n" % (status, text.encode("ascii")), text)

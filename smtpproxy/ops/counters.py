@@ -28,6 +28,7 @@ class Counters:
         "pregreet_violations",  # client that sent before the greeting without licence (S1, S2)
         "recipients_accepted",  # RCPT answered with 2xx
         "recipients_refused",  # RCPT answered with 4xx or 5xx, S14 included
+        "recipients_split",  # RCPT answered with 452 because its transaction has another destination already
         "relay_refused",  # recipient of a foreign domain refused (S14)
         "remote_connects",  # connection with a remote begun
         "remote_fast_open",  # of these, one whose SYN carried data
@@ -64,6 +65,7 @@ class Counters:
     pregreet_violations: int
     recipients_accepted: int
     recipients_refused: int
+    recipients_split: int
     relay_refused: int
     remote_connects: int
     remote_fast_open: int

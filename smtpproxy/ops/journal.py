@@ -47,6 +47,18 @@ class Journal:
         counters.messages_accepted += reply[:1] == b"2"
         counters.messages_refused += reply[:1] in (b"4", b"5")
         counters.smuggling_lines += transaction.bare_seen
+        counters.recipients_split += transaction.split
+        if transaction.split:
+            self._log.warning(
+                "several_destinations",
+                {
+                    "session": session.number,
+                    "listener": session.context.settings.name,
+                    "client": session.address or "unix",
+                    "from": path_of(transaction.mail),
+                    "put_off": transaction.split,
+                },
+            )
         if not self._log.enabled("info"):
             return
         self._log.info(
@@ -128,8 +140,8 @@ class Journal:
         counters.deliveries_unknown += delivery.unknown
         counters.deliveries_early += delivery.was_early
         counters.deliveries_one_flight += delivery.rode
-        counters.remote_connects += delivery.tries - side.reused
-        counters.remote_reuses += side.reused
+        counters.remote_connects += side.connects
+        counters.remote_reuses += side.reuses
         counters.remote_fast_open += side.fast_open
         given_up = not delivery.reply
         if not self._log.enabled("info") or (given_up and not delivery.tries):

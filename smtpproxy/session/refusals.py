@@ -27,9 +27,9 @@ def talked_behind_data(dialogue: Dialogue) -> None:
         dialogue.withdraw_data()
 
 
-def refuse_data(dialogue: Dialogue, slot: Slot, reply: bytes) -> None:
-    """Refuse DATA, once we are sure that nothing was sent behind it (rule H4)."""
-    dialogue.errors += 1
+def refuse_data(dialogue: Dialogue, slot: Slot, reply: bytes, *, blame: bool = True) -> None:
+    """Refuse DATA, once we are sure that nothing was sent behind it (rule H4); ``blame``: it is the client's error."""
+    dialogue.errors += blame
     dialogue.refused_data = (slot, reply)
 
 

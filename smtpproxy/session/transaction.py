@@ -20,6 +20,7 @@ class Transaction:
         "recipients",
         "refused",
         "reply",
+        "split",
         "started",
         "verb",
     )
@@ -37,6 +38,8 @@ class Transaction:
         self.octets = 0
         self.bare_seen = False
         """Whether a bare CR or LF was met (rule S11)."""
+        self.split = 0
+        """Recipients put off because they have another destination than the first one (outbound)."""
         self.reply = b""
         """The last word on it; empty: it was given up before there was one."""
 

@@ -12,6 +12,7 @@ from smtpproxy.smtp.commands import (
     EHLO,
     ENDLESS,
     HELO,
+    LHLO,
     NO_COMMANDS,
     NOOP,
     OVERLONG,
@@ -75,7 +76,7 @@ def is_barred(dialogue: Dialogue, command: Slot) -> bool:
 
 STARTTLS_FIRST: Final = b"530 5.7.0 Must issue a STARTTLS command first\r\n"
 # BDAT brings octets that have to be thrown away: its own function refuses it. What is no command is refused anyway.
-_BEFORE_TLS: Final = frozenset({EHLO, HELO, NOOP, STARTTLS, QUIT, BDAT}) | NO_COMMANDS
+_BEFORE_TLS: Final = frozenset({EHLO, HELO, LHLO, NOOP, STARTTLS, QUIT, BDAT}) | NO_COMMANDS
 
 
 def _unknown(dialogue: Dialogue, command: Slot) -> None:

@@ -7,10 +7,9 @@ lines are: an entry of the cache that differs from the live reply in anything is
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from types import MappingProxyType
 from typing import ClassVar, Final
 
 EARLY_KEYWORDS: Final = (b"PIPECONNECT", b"PIPE_CONNECT", b"X_PIPE_CONNECT")
@@ -26,8 +25,6 @@ _REMEMBERED: Final = 256
 _MEMORABLE: Final = 4096
 # The keyword ends at a space; old servers write AUTH=LOGIN (a draft of RFC 2554), and = is in no keyword.
 _LINE: Final = re.compile(rb"([A-Za-z0-9][A-Za-z0-9_-]*)(?:[ \t=][ \t]*([^\r\n]*?))?[ \t]*")
-# RFC 9422, 4: neither 0 nor more than six digits.
-_LIMIT: Final = re.compile(rb"([A-Za-z0-9][A-Za-z0-9_-]*)=([1-9][0-9]{0,5})")
 _SIZE: Final = re.compile(rb"[0-9]{1,20}")  # RFC 1870, 3
 
 
@@ -64,16 +61,8 @@ class Offer:
     """Whether the parameter BODY may be used (RFC 6152)."""
     dsn: bool = field(init=False, repr=False, compare=False)
     """Whether delivery status notifications may be asked for (RFC 3461)."""
-    enhanced: bool = field(init=False, repr=False, compare=False)
-    """Whether replies have enhanced status codes (RFC 2034)."""
-    deliverby: bool = field(init=False, repr=False, compare=False)
-    """Whether a message may have a time limit (RFC 2852)."""
-    requiretls: bool = field(init=False, repr=False, compare=False)
-    """Whether TLS may be demanded all the way (RFC 8689)."""
     mechanisms: frozenset[bytes] = field(init=False, repr=False, compare=False)
     """The mechanisms of AUTH, in upper case, from all its lines (RFC 4954, 3)."""
-    limits: Mapping[bytes, int] = field(init=False, repr=False, compare=False)
-    """The numbers of LIMITS by name in upper case (RFC 9422, 4); malformed ones are left out."""
 
     def __post_init__(self) -> None:
         lines = tuple(line for line in self.lines[:MAX_LINES] if len(line) <= MAX_LINE)
@@ -92,11 +81,7 @@ class Offer:
             "smtputf8": b"SMTPUTF8" in values,
             "eightbitmime": b"8BITMIME" in values,
             "dsn": b"DSN" in values,
-            "enhanced": b"ENHANCEDSTATUSCODES" in values,
-            "deliverby": b"DELIVERBY" in values,
-            "requiretls": b"REQUIRETLS" in values,
             "mechanisms": frozenset(word.upper() for value in values.get(b"AUTH", ()) for word in value.split()),
-            "limits": _limits(values.get(b"LIMITS", ())),
         }
         for name, value in facts.items():
             object.__setattr__(self, name, value)
@@ -114,10 +99,6 @@ class Offer:
     def of(cls, lines: tuple[bytes, ...]) -> Offer:
         """Give the offer with these lines, as the constructor does; the latest ones are remembered."""
         return _remembered_lines(lines) if sum(map(len, lines)) <= _MEMORABLE else cls(lines)
-
-    def limit(self, name: bytes) -> int | None:
-        """Give one number of LIMITS, such as ``b"RCPTMAX"`` (RFC 9422, 4); None: the remote told none."""
-        return self.limits.get(name.upper())
 
 
 def _parse(tail: bytes) -> Offer:
@@ -142,11 +123,6 @@ def _size(values: list[bytes] | None) -> int | None:
     if values is None:
         return None
     return int(values[0]) if _SIZE.fullmatch(values[0]) else 0
-
-
-def _limits(values: Iterable[bytes]) -> Mapping[bytes, int]:
-    found = (_LIMIT.fullmatch(word) for value in values for word in value.split())
-    return MappingProxyType({match[1].upper(): int(match[2]) for match in found if match is not None})
 
 
 Offer.NONE = Offer(())

@@ -49,6 +49,20 @@ class StrangeFileError(sqlite3.DatabaseError):
     """A database that is not ours, or that of a later version."""
 
 
+def _make_sure(path: Path, *, create: bool) -> None:
+    """See that the file is there, or make it. Raises OSError.
+
+    One that is there is not opened: closing any descriptor of it would drop all locks that this process has on it.
+    """
+    try:
+        path.stat()
+    except FileNotFoundError:
+        if not create:
+            raise
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT | os.O_EXCL, _MODE))
+
+
 class SqliteFile:
     """One connection with the file; used by one thread at a time."""
 
@@ -58,7 +72,7 @@ class SqliteFile:
         ``patience``: seconds to wait for the lock of another.  Without ``create`` there is FileNotFoundError.  Raises
         OSError, StrangeFileError, sqlite3.Error.
         """
-        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), _MODE))
+        _make_sure(path, create=create)
         self._connection = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
         self._connection.text_factory = _text
         try:

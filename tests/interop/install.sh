@@ -16,9 +16,10 @@ lab=${SMTPPROXY_LAB:-/var/tmp/smtpproxy-lab}
 policy=/usr/sbin/policy-rc.d
 our_policy=no
 plain=(
-    swaks libnet-ssleay-perl netcat-openbsd curl openssl # clients
-    haproxy nginx libnginx-mod-mail libnginx-mod-stream  # what stands in front of us
-    iproute2 procps nftables iptables                    # networks of their own
+    swaks msmtp libnet-ssleay-perl netcat-openbsd curl openssl # clients
+    haproxy nginx libnginx-mod-mail libnginx-mod-stream        # what stands in front of us
+    iproute2 procps nftables iptables                          # networks of their own
+    redis-server                                               # a store for the EHLO cache
 )
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 

@@ -8,9 +8,12 @@ from contextlib import ExitStack
 
 import pytest
 
+from . import transparent_exim as exim
 from .lab import wait_for
+from .messages import assert_intact, sample
 from .transparent_scene import (
     BY_USER,
+    ELSEWHERE,
     GATEWAY,
     MAIL_SERVERS,
     NEIGHBOURS,
@@ -29,7 +32,16 @@ Stage = Callable[..., Scene]
 
 LEFT_OUT, UNDONE = "Leaving destinations out", "Undoing it"
 NO_CONNECTION = 7  # an exit status of curl
+DOMAINS = ("four.test", "six.test")
 ON_THE_LOOPBACK = ("127.0.0.1:2525", "[::1]:2525")
+
+# For IPv4 our own connections come from an address that may not relay.
+SOURCES = (NEIGHBOURS[0], MAIL_SERVERS[1])
+SETTINGS = f"""\
+routes:
+  - {{domain: lab.test, nexthops: ["203.0.113.9"], source: {{ipv4: 192.0.2.9}}}}
+  - {{domain: "*", nexthops: ["203.0.113.9"], source: {{ipv4: {NEIGHBOURS[0]}}}, reuse: off}}
+"""
 
 each_way = pytest.mark.parametrize("way", [ON_ITS_OWN, BY_USER, GATEWAY])
 either_way = pytest.mark.parametrize("way", [ON_ITS_OWN, GATEWAY])
@@ -57,9 +69,9 @@ def stage(scenes: Callable[[str], Scene]) -> Iterator[Stage]:
         yield lambda way, machines="": stack.enter_context(scenes(machines or way).used(way))
 
 
-def named(family: int, port: int = 25) -> str:
-    """The world's server, as the log names it."""
-    return f"[{WORLD[family]}]:{port}" if family else f"{WORLD[family]}:{port}"
+def named(family: int, servers: tuple[str, str] = WORLD) -> str:
+    """A server of the world, as the log names it."""
+    return f"[{servers[family]}]:25" if family else f"{servers[family]}:25"
 
 
 @each_way
@@ -97,17 +109,6 @@ def test_other_users_of_the_machine_are_left_alone(stage: Stage) -> None:
     assert there.untouched()
 
 
-def test_what_the_machine_forwards_is_left_alone(stage: Stage) -> None:
-    """The rules for a mail server's own machine, on one that others send through."""
-    there = stage(ON_ITS_OWN, GATEWAY)
-    there.start()
-    there.follow_the_page()
-    for family, server in enumerate(WORLD):
-        there.delivers(server)
-        assert there.seen(family) == [MAIL_SERVERS[family]]
-    assert there.untouched()
-
-
 @either_way
 def test_who_comes_straight_to_us_is_turned_away(stage: Stage, way: str) -> None:
     there = stage(way)
@@ -121,33 +122,6 @@ def test_who_comes_straight_to_us_is_turned_away(stage: Stage, way: str) -> None
         assert there.event("session_refused", family + 1)["why"] == why
         assert there.seen(family) == []
     assert not there.events("session", "delivery")
-
-
-# The last line: our own connection comes from an address that may not relay, which must not be said to the mail server.
-@pytest.mark.parametrize(
-    ("more", "sources"),
-    [
-        ('routes: [{domain: "*", reuse: off}]\n', MAIL_SERVERS),
-        (
-            f'routes: [{{domain: "*", reuse: off, source: {{ipv4: {NEIGHBOURS[0]}, ipv6: "{NEIGHBOURS[1]}"}}}}]\n',
-            NEIGHBOURS,
-        ),
-    ],
-    ids=["the same address", "another address"],
-)
-def test_without_the_rule_for_the_mark_it_ends_with_421(stage: Stage, more: str, sources: tuple[str, str]) -> None:
-    """Our own connection comes back to us, and that is noticed at once."""
-    there = stage(ON_ITS_OWN)
-    there.start(more)
-    there.load(block(ON_ITS_OWN, "nft").replace("meta mark 25 accept\n", "\n"))
-    for family, server in enumerate(WORLD):
-        sent = there.send(server)
-        why = f"our own connection to {named(family)} came back to us"
-        refused = there.event("session_refused", family + 1)
-        assert (refused["client"], refused["why"]) == (sources[family], why)
-        assert f"< 451 4.3.2 " in sent.stderr, "the mail server keeps the message"
-        assert f" O{why[1:]}, try again later" in sent.stderr
-        assert there.seen(family) == []
 
 
 @either_way
@@ -182,20 +156,6 @@ def test_what_is_offered(stage: Stage) -> None:
         assert (delivery["remote"], delivery["accepted"]) == (named(family), 3)
 
 
-def test_the_settings_of_the_route_for_all_domains_hold(stage: Stage) -> None:
-    """But for where mail goes, and for whom its password is."""
-    there = stage(ON_ITS_OWN)
-    there.start(
-        'routes: [{domain: lab.test, nexthops: ["203.0.113.9"]}, {domain: "*", nexthops: ["203.0.113.9"],\n'
-        f'  source: {{ipv4: {NEIGHBOURS[0]}, ipv6: "{NEIGHBOURS[1]}"}}}}]\n'
-    )
-    there.follow_the_page()
-    for family, server in enumerate(WORLD):
-        there.delivers(server)
-        assert there.event("delivery", family + 1)["remote"] == named(family)
-        assert there.seen(family) == [NEIGHBOURS[family]]
-
-
 @either_way
 def test_destinations_that_are_left_out(stage: Stage, way: str) -> None:
     there = stage(way)
@@ -207,25 +167,6 @@ def test_destinations_that_are_left_out(stage: Stage, way: str) -> None:
         # The partner's server does not run; its machine says so, and nobody else was asked.
         assert there.send(partner).returncode == NO_CONNECTION
     assert there.untouched()
-
-
-@pytest.mark.parametrize("way", [ON_ITS_OWN, BY_USER])
-def test_while_we_do_not_run_connections_are_refused(stage: Stage, way: str) -> None:
-    there = stage(way)
-    there.stop()
-    there.follow_the_page()
-    for family, server in enumerate(WORLD):
-        assert there.send(server).returncode == NO_CONNECTION
-        assert there.seen(family) == []
-
-
-def test_while_we_do_not_run_a_gateway_forwards(stage: Stage) -> None:
-    there = stage(GATEWAY)
-    there.stop()
-    there.follow_the_page()
-    for family, server in enumerate(WORLD):
-        there.delivers(server)
-        assert there.seen(family) == [MAIL_SERVERS[family]]
 
 
 @each_way
@@ -243,6 +184,89 @@ def test_it_can_be_undone(stage: Stage, way: str) -> None:
         there.delivers(server)
         assert there.seen(family) == [MAIL_SERVERS[family]]
     assert there.untouched()
+
+
+def test_the_settings_of_the_route_for_all_domains_hold(stage: Stage) -> None:
+    """But for where mail goes."""
+    there = stage(ON_ITS_OWN)
+    there.start(SETTINGS)
+    there.follow_the_page()
+    for family, server in enumerate(WORLD):
+        there.delivers(server)
+        assert there.event("delivery", family + 1)["remote"] == named(family)
+        assert there.seen(family) == [SOURCES[family]]
+
+
+def test_a_mail_server_delivers_early_without_knowing(stage: Stage) -> None:
+    """Exim, to an Exim that offers early pipelining: politely when we meet it, early from then on."""
+    there = stage(ON_ITS_OWN)
+    there.start(SETTINGS)
+    there.follow_the_page()
+    # Both open fast: the mail server has our cookie for the world's address, and we the world's.
+    for machine in (there.machine, there.made.server):
+        machine.sh("sysctl -qw net.ipv4.tcp_fastopen=3")
+    folder = there.made.folder
+    world, process = exim.server(there.made.server, folder / "world", ELSEWHERE)
+    try:
+        mail_server = exim.client(there.machine, folder / "mail", dict(zip(DOMAINS, ELSEWHERE, strict=True)))
+        for family, domain in enumerate(DOMAINS):
+            for number in range(2):
+                message = sample()
+                told = exim.send(mail_server, message, f"user@{domain}")
+                delivery = there.event("delivery", 2 * family + number + 1)
+                assert delivery["remote"] == named(family, ELSEWHERE)
+                assert delivery.get("early", False) == bool(number)
+                # The mail server believes to have been there: the message has this number there.
+                assert f" H={ELSEWHERE[family]} [{ELSEWHERE[family]}] " in told
+                identifier = delivery["reply"].rpartition(" id=")[2]
+                assert f'250 OK id={identifier}"' in told
+                arrived = next(line for line in world.log() if f" {identifier} <= " in line)
+                # "L*": early; "L.": only offered.
+                assert f" [{SOURCES[family]}] " in arrived
+                assert f" P=esmtp L{'*' if number else '.'} " in arrived
+                wait_for(lambda: not world.waits(), "the message in its box")
+                assert_intact(world.box.messages(), message, ("",))
+    finally:
+        process.stop()
+
+
+def test_without_the_rule_for_the_mark_it_ends_with_421(stage: Stage) -> None:
+    """Our own connection comes back to us, and that is noticed at once; the mail server keeps the message."""
+    there = stage(ON_ITS_OWN)
+    there.start(SETTINGS)
+    there.load(block(ON_ITS_OWN, "nft").replace("meta mark 25 accept\n", "\n"))
+    for family, server in enumerate(WORLD):
+        sent = there.send(server)
+        why = f"our own connection to {named(family)} came back to us"
+        refused = there.event("session_refused", family + 1)
+        assert (refused["client"], refused["why"]) == (SOURCES[family], why)
+        assert "\n< 451 4.3.2 " in sent.stderr
+        assert f" O{why[1:]}, try again later" in sent.stderr
+        assert there.seen(family) == []
+
+
+def test_what_the_machine_forwards_is_left_alone(stage: Stage) -> None:
+    """The rules for a mail server's own machine, on one that others send through."""
+    there = stage(ON_ITS_OWN, GATEWAY)
+    there.start()
+    there.follow_the_page()
+    for family, server in enumerate(WORLD):
+        there.delivers(server)
+        assert there.seen(family) == [MAIL_SERVERS[family]]
+    assert there.untouched()
+
+
+def test_a_reload_makes_a_listener_transparent_in_another_way(stage: Stage) -> None:
+    """The listening socket stays, and takes connections for foreign addresses from then on."""
+    there = stage(ON_ITS_OWN, GATEWAY)
+    there.start()
+    there.way = GATEWAY
+    there.reload()
+    there.follow_the_page()
+    for family, server in enumerate(WORLD):
+        there.delivers(server)
+        assert there.event("delivery", family + 1)["remote"] == named(family)
+        assert there.seen(family) == [ROUTERS[family]]
 
 
 @either_way
@@ -276,6 +300,25 @@ def test_without_a_capability_it_does_not_start(stage: Stage, way: str, what: st
     process = there.begin(capabilities="-all,+net_bind_service")
     assert wait_for(process.popen.poll, "its end") == 1
     assert process.text().endswith(f"{what} needs the capability CAP_NET_ADMIN or CAP_NET_RAW\n")
+
+
+@pytest.mark.parametrize("way", [ON_ITS_OWN, BY_USER])
+def test_while_we_do_not_run_connections_are_refused(stage: Stage, way: str) -> None:
+    there = stage(way)
+    there.stop()
+    there.follow_the_page()
+    for family, server in enumerate(WORLD):
+        assert there.send(server).returncode == NO_CONNECTION
+        assert there.seen(family) == []
+
+
+def test_while_we_do_not_run_a_gateway_forwards(stage: Stage) -> None:
+    there = stage(GATEWAY)
+    there.stop()
+    there.follow_the_page()
+    for family, server in enumerate(WORLD):
+        there.delivers(server)
+        assert there.seen(family) == [MAIL_SERVERS[family]]
 
 
 def test_the_way_to_check_the_gateway(stage: Stage) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -105,7 +106,26 @@ class Scene:
             process = self.begin(more, capabilities)
             wait_for(lambda: self.events("started") or process.popen.poll() is not None, "the proxy to start")
             assert process.popen.poll() is None, process.text()
+        else:
+            self._wait_for_the_log()
         self._read = len(self._lines())
+
+    def reload(self) -> None:
+        """Let it read the listener of the way that is followed now."""
+        assert self._running is not None
+        _, process = self._running
+        settings = self.configuration("")
+        (self.made.folder / "transparent.yaml").write_text(settings, encoding="ascii")
+        process.popen.send_signal(signal.SIGHUP)
+        self.event("reloaded")
+        self._running = (settings, CAPABLE), process
+
+    def _wait_for_the_log(self) -> None:
+        """Return when everything is in the log that was before this: one client more, who is turned away."""
+        self._read = len(self._lines())
+        why = "the connection was meant for 127.0.0.1:2525, which is smtpproxy itself"
+        self.send("127.0.0.1", port=2525, machine=self.machine)
+        wait_for(lambda: why in [event["why"] for event in self.events("session_refused")], why)
 
     def stop(self) -> None:
         """Stop it, if it runs; it was not in trouble."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Callable
 
 import pytest
 
 from smtpproxy.net import fastopen
-from smtpproxy.net.dialling import begin, open_flight, remote_socket
+from smtpproxy.net.dialling import begin, may_mark, open_flight, remote_socket
 
 from .networks import networks
 from .test_sourceaddress import without_capabilities
@@ -90,8 +91,13 @@ def test_a_marked_connection() -> None:
             assert marked.getsockopt(socket.SOL_SOCKET, SO_MARK) == 25
 
 
-def test_marking_needs_a_capability() -> None:
+def marked_socket() -> None:
+    remote_socket(socket.AF_INET, source="", mark=25, fast_open=False).close()
+
+
+@pytest.mark.parametrize("mark", [marked_socket, lambda: may_mark(25)], ids=["at a connection", "beforehand"])
+def test_marking_needs_a_capability(mark: Callable[[], None]) -> None:
     with without_capabilities(), pytest.raises(PermissionError) as caught:
-        remote_socket(socket.AF_INET, source="", mark=25, fast_open=False)
+        mark()
     assert caught.value.errno == errno.EPERM
     assert caught.value.strerror == "marking connections (SO_MARK) needs the capability CAP_NET_ADMIN or CAP_NET_RAW"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
+import struct
 from collections.abc import Iterator
 
 import pytest
@@ -17,9 +18,11 @@ from smtpproxy.net.dialling import begin, remote_socket
 from smtpproxy.net.ownaddresses import OwnAddresses, is_local
 from smtpproxy.net.transparent import (
     Destination,
+    How,
     OwnConnections,
     end_of,
     make_transparent,
+    meant_for,
     original_destination,
 )
 
@@ -231,6 +234,72 @@ def test_listening_for_foreign_addresses_needs_a_capability(family: int) -> None
     assert caught.value.strerror == (
         "listening for foreign addresses (transparent: tproxy) needs the capability CAP_NET_ADMIN or CAP_NET_RAW"
     )
+
+
+# --- what must not go on ----------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def accepted(port: int = 0) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Both ends of a connection that nobody has redirected: the client's, and the one that was accepted."""
+    with (
+        socket.create_server(("127.0.0.1", port)) as listening,
+        socket.create_connection(listening.getsockname()) as client,
+    ):
+        sock, _ = listening.accept()
+        with sock:
+            yield client, sock
+
+
+def nobody(_address: str, _port: int) -> bool:
+    return False
+
+
+def everybody(_address: str, _port: int) -> bool:
+    return True
+
+
+def test_a_connection_may_go_on() -> None:
+    with accepted() as (_, sock):
+        destination = end_of(sock.getsockname())
+        assert meant_for(sock, "tproxy", own=nobody, opened=OwnConnections()) == (destination, "")
+
+
+def test_a_connection_to_a_listener_of_ours_may_not() -> None:
+    with accepted() as (_, sock):
+        port = sock.getsockname()[1]
+        why = f"the connection was meant for 127.0.0.1:{port}, which is smtpproxy itself"
+        assert meant_for(sock, "tproxy", own=everybody, opened=OwnConnections())[1] == why
+        # Not even where we do not know our addresses, as with a socket of systemd's.
+        assert meant_for(sock, "redirect", own=nobody, opened=OwnConnections())[1] == why
+
+
+@pytest.mark.parametrize("how", ["redirect", "tproxy"])
+def test_a_connection_of_our_own_may_not(how: How) -> None:
+    with accepted() as (client, sock):
+        opened = OwnConnections()
+        opened.add(client, sock.getsockname())
+        port = sock.getsockname()[1]
+        why = f"our own connection to 127.0.0.1:{port} came back to us"
+        assert meant_for(sock, how, own=everybody, opened=opened) == (("127.0.0.1", port), why)
+
+
+@pytest.mark.parametrize("how", ["redirect", "tproxy"])
+def test_a_client_that_has_gone_already(how: How) -> None:
+    with accepted() as (client, sock):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()  # with a reset
+        with pytest.raises(OSError, match=r"not connected"):
+            sock.getpeername()
+        gone = meant_for(sock, how, own=nobody, opened=OwnConnections())
+    assert gone == (None, "Transport endpoint is not connected")
+
+
+@pytest.mark.parametrize(
+    ("destination", "text"), [(("192.0.2.1", 25), "192.0.2.1:25"), (("2001:db8::1", 25), "[2001:db8::1]:25")]
+)
+def test_a_destination_is_written_as_everywhere(destination: tuple[str, int], text: str) -> None:
+    assert str(Destination(*destination)) == text
 
 
 def test_a_connection_without_a_translation_has_its_own_name() -> None:

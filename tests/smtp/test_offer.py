@@ -34,9 +34,6 @@ FLAGS = {
     "smtputf8": b"SMTPUTF8",
     "eightbitmime": b"8BITMIME",
     "dsn": b"DSN",
-    "enhanced": b"ENHANCEDSTATUSCODES",
-    "deliverby": b"DELIVERBY",
-    "requiretls": b"REQUIRETLS",
 }
 
 
@@ -56,9 +53,6 @@ def test_c1_what_exim_says() -> None:
     assert flags_of(offer) == {"eightbitmime", "pipelining", "chunking", "starttls"}
     assert offer.early == b"PIPECONNECT"
     assert offer.size == 52428800
-    assert offer.limits == {b"MAILMAX": 1000, b"RCPTMAX": 50000}
-    assert offer.limit(b"RCPTMAX") == offer.limit(b"rcptmax") == 50000
-    assert offer.limit(b"RCPTDOMAINMAX") is None
     assert offer.mechanisms == frozenset()
     assert not offer.binarymime
     assert {b"PRDR", b"HELP"} < offer.keywords
@@ -112,21 +106,6 @@ def test_rfc1870_size(line: bytes, size: int | None) -> None:
     assert Offer((line,)).size == size
 
 
-@pytest.mark.parametrize(
-    ("line", "limits"),
-    [
-        (b"LIMITS", {}),
-        (b"LIMITS MAILMAX=1 rcptmax=100\tRCPTDOMAINMAX=3", {b"MAILMAX": 1, b"RCPTMAX": 100, b"RCPTDOMAINMAX": 3}),
-        (b"LIMITS MAILMAX=0", {}),
-        (b"LIMITS MAILMAX=01 RCPTMAX=7", {b"RCPTMAX": 7}),
-        (b"LIMITS MAILMAX=1000000 RCPTMAX=999999", {b"RCPTMAX": 999999}),
-        (b"LIMITS MAILMAX MAILMAX= =5 RCPTMAX=x", {}),
-    ],
-)
-def test_rfc9422_limits(line: bytes, limits: dict[bytes, int]) -> None:
-    assert Offer((line,)).limits == limits
-
-
 def test_rfc4954_mechanisms_in_the_old_spelling() -> None:
     assert Offer((b"AUTH=LOGIN plain",)).mechanisms == {b"LOGIN", b"PLAIN"}
     assert Offer((b"AUTH= LOGIN",)).mechanisms == {b"LOGIN"}
@@ -176,8 +155,6 @@ def test_an_offer_cannot_be_changed() -> None:
     offer = Offer((b"LIMITS MAILMAX=1",))
     with pytest.raises(dataclasses.FrozenInstanceError):
         offer.size = 1  # type: ignore[misc]  # what is tested
-    with pytest.raises(TypeError):
-        offer.limits[b"MAILMAX"] = 2  # type: ignore[index]  # what is tested
     assert not hasattr(offer, "__dict__")
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .remote import Remote
 
 _CHANGED: Final = b"451 4.3.0 Remote server has changed, try again\r\n"
+_CLOSING: Final = 421
+NOBODY: Final = b"503 5.5.1 No valid recipients\r\n"
 NO_RECIPIENTS: Final = b"554 5.5.1 No valid recipients\r\n"
 
 
@@ -45,7 +47,7 @@ def answered(delivery: Delivery, remote: Remote, slot: Slot, reply: Reply) -> No
     elif verb is BDAT and negative:
         # A message that will not be finished (rule S15).
         delivery.drop(Fault(Kind.LOST, "refused a chunk"), blame=False)
-        delivery.finish(reply.raw)
+        delivery.finish(not_closing(reply.raw))
 
 
 def _recipient_answered(delivery: Delivery, remote: Remote, reply: Reply) -> None:
@@ -83,5 +85,15 @@ def _message_answered(delivery: Delivery, remote: Remote, reply: Reply) -> None:
         delivery.drop(Fault(Kind.NONSENSE, "took a message for nobody"))
         delivery.finish(NO_RECIPIENTS)
         return
-    delivery.leave(remote)
-    delivery.finish(reply.raw)
+    if reply.code == _CLOSING:
+        delivery.drop(Fault(Kind.CLOSING, "closed the session", reply.raw))
+    else:
+        delivery.leave(remote)
+    delivery.finish(not_closing(reply.raw))
+
+
+def not_closing(reply: bytes) -> bytes:
+    """Give a reply with 451 for 421: that the remote closes is no reason to close the client's connection."""
+    if reply[:3] != b"421":
+        return reply
+    return b"451" + reply.replace(b"\r\n421", b"\r\n451")[3:]

@@ -34,6 +34,7 @@ from smtpproxy.smtp.commands import (
 from smtpproxy.smtp.envelope import parse_mail, parse_rcpt
 
 from . import intake
+from .answers import NOBODY
 from .delivery import Delivery, Stage
 from .recipient import Recipient
 
@@ -72,6 +73,9 @@ def _helo(submission: Submission, command: Slot) -> None:
 
 
 def _hello(submission: Submission, command: Slot, keywords: list[bytes]) -> None:
+    if not submission.all_answered:
+        submission.postponed = command
+        return
     if not command.argument:
         submission.refuse(command.verb, b"501 5.5.4 A name is needed\r\n")
         return
@@ -130,7 +134,7 @@ def _rcpt(submission: Submission, command: Slot) -> None:
         submission.refuse(RCPT, _BAD_SEQUENCE)
         return
     if submission.recipients_asked > submission.policy.limits.recipients:
-        submission.refuse(RCPT, b"452 4.5.3 Too many recipients\r\n")
+        submission.answer(RCPT, b"452 4.5.3 Too many recipients\r\n")
         return
     rcpt = parse_rcpt(command.argument, _offered(submission), smtputf8=mail.smtputf8)
     if isinstance(rcpt, bytes):
@@ -142,8 +146,10 @@ def _rcpt(submission: Submission, command: Slot) -> None:
         return
     delivery = _delivery(submission, *found)
     if delivery is None:
-        submission.split += 1
-        submission.refuse(RCPT, b"452 4.5.3 One destination at a time, try this recipient in another transaction\r\n")
+        # No error of the client: a message to many would end the session otherwise.
+        if submission.transaction is not None:
+            submission.transaction.split += 1
+        submission.answer(RCPT, b"452 4.5.3 One destination at a time, try this recipient in another transaction\r\n")
         return
     recipient = Recipient(rcpt, command)
     submission.pipeline.slots.append(command)
@@ -156,8 +162,13 @@ def _delivery(submission: Submission, route: object, destination: object) -> Del
     for delivery in submission.deliveries:
         if delivery.destination == destination and delivery.stage is not Stage.DONE:
             return delivery
-    others = any(delivery.accepted or delivery.stage is not Stage.DONE for delivery in submission.deliveries)
-    if others and not submission.policy.lmtp:
+    if submission.policy.lmtp:
+        full = len(submission.deliveries) >= submission.policy.destinations
+        return None if full else submission.new_delivery(route, destination)
+    for delivery in submission.deliveries:
+        if delivery.settled and not delivery.accepted and delivery.stage is not Stage.DONE:
+            delivery.abandon()
+    if any(delivery.accepted or delivery.stage is not Stage.DONE for delivery in submission.deliveries):
         return None
     return submission.new_delivery(route, destination)
 
@@ -169,7 +180,8 @@ def _data(submission: Submission, command: Slot) -> None:
     submission.frontend.move(Event.DATA)
     submission.pipeline.slots.append(command)
     if submission.mail is None or submission.chunk_octets >= 0 or not submission.recipients:
-        refuse_data(submission, command, b"503 5.5.1 No valid recipients\r\n")
+        # Whoever sends commands in groups did not know that every recipient was refused.
+        refuse_data(submission, command, NOBODY, blame=not submission.recipients_asked)
     else:
         intake.want_data(submission, command)
 
@@ -198,7 +210,7 @@ def _chunk_refusal(submission: Submission, size: int) -> bytes:
     if submission.message_failed:
         return b"503 5.5.1 The message has failed, RSET first\r\n"
     if submission.mail is None or not submission.recipients:
-        return b"503 5.5.1 No valid recipients\r\n"
+        return NOBODY
     if limit is not None and max(submission.chunk_octets, 0) + size > limit:
         return TOO_BIG
     return b""
@@ -207,6 +219,9 @@ def _chunk_refusal(submission: Submission, size: int) -> bytes:
 def _rset(submission: Submission, command: Slot) -> None:
     if command.raw[4:] != b"\r\n":
         submission.refuse(RSET, b"501 5.5.4 RSET takes no parameter\r\n")
+        return
+    if not submission.all_answered:
+        submission.postponed = command
         return
     submission.reset()
     submission.answer(RSET, _OK)

@@ -17,7 +17,7 @@ from smtpproxy.smtp.commands import Wait
 from smtpproxy.smtp.envelope import Refusal, mail_line
 
 from . import sending
-from .answers import answered
+from .answers import answered, not_closing
 from .fault import Fault, Kind
 from .message import Message
 from .recipient import NOBODY
@@ -64,13 +64,11 @@ class Progress:
 
     __slots__ = (
         "answered",
-        "any_reply",
         "by",
         "finished",
         "go_ahead",
         "mail_refusal",
         "mail_sent",
-        "message_refusal",
         "rcpts_sent",
         "stuffer",
     )
@@ -80,10 +78,7 @@ class Progress:
         self.rcpts_sent = 0
         self.answered = 0
         """Recipients that the remote has answered."""
-        self.any_reply = False
-        """Whether it has answered anything of the transaction."""
         self.mail_refusal = b""
-        self.message_refusal = b""
         self.by = b""
         """How the message leaves: BDAT, DATA, or empty as long as it does not."""
         self.go_ahead = False
@@ -210,11 +205,15 @@ class Delivery:
     def abandon(self) -> None:
         """Give the message up: the client will not finish it, or is gone (rules S10, S15)."""
         remote = self.remote
-        if remote is not None and not (remote.at_rest and not self.progress.mail_sent):
+        if remote is not None and remote.at_rest and not self.progress.mail_sent:
+            self.leave(remote)
+        elif remote is not None and remote.idle and not self.progress.by:
+            # With its transaction open it serves nobody else.
+            remote.failed = True
+            self.leave(remote)
+        elif remote is not None:
             remote.end_transaction()
             self.drop(Fault(Kind.LOST, "given up by the client"), blame=False)
-        elif remote is not None:
-            self.leave(remote)
         self.stage = Stage.DONE
         self.owner = NOBODY
         self.message.forget()
@@ -315,7 +314,6 @@ class Delivery:
         if remote is None:
             return
         for slot, reply in remote.receive(data):
-            self.progress.any_reply = True
             answered(self, remote, slot, reply)
             if self.remote is not remote:
                 return
@@ -331,15 +329,13 @@ class Delivery:
         if self.remote is not None:
             self.remote.secured()
 
-    def overdue(self, *, handed: bool) -> None:
-        """Learn that all tries together have taken too long; ``handed`` as in ``remote_lost`` (rule C7)."""
-        self.targets.clear()
-        if self.remote is None:
-            self.finish(_OVERDUE)
-        else:
-            self.polite = self.in_clear = True
-            self._remember(_OVERDUE)
-            self.remote_lost("took too long", reached=True, handed=handed)
+    def overdue(self) -> None:
+        """Learn that all tries together have taken too long, and no message is on its way."""
+        if self.progress.by:
+            return
+        if self.remote is not None:
+            self.drop(Fault(Kind.LOST, "took too long"))
+        self.finish(_OVERDUE)
 
     def remote_lost(self, why: str, *, reached: bool, handed: bool, tls: bool = False) -> None:
         """Learn that the connection is gone, or of no use.
@@ -406,9 +402,7 @@ class Delivery:
 
     def _remember(self, reply: bytes) -> None:
         """Keep a last word for when no server is left: rather a temporary one, as another time another may answer."""
-        if reply[:3] == b"421":
-            # It says that the connection closes, which ours with the client does not.
-            reply = b"451" + reply.replace(b"\r\n421", b"\r\n451")[3:]
+        reply = not_closing(reply)
         if not self._best or self._best[:1] == b"5":
             self._best = reply
 

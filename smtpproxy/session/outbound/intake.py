@@ -12,7 +12,7 @@ from smtpproxy.smtp.commands import BDAT, DATA, END_OF_DATA
 from smtpproxy.smtp.maildata import MailDataReader
 from smtpproxy.smtp.unstuffing import Unstuffer
 
-from .answers import NO_RECIPIENTS
+from .answers import NO_RECIPIENTS, NOBODY
 from .delivery import Stage
 from .verdicts import tell_verdicts
 
@@ -31,7 +31,7 @@ def want_data(submission: Submission, slot: Slot) -> None:
 
 def open_data(submission: Submission) -> None:
     """Answer DATA where that is ours to do: several destinations, or nobody left (RFC 2033, 4.2)."""
-    if submission.data_slot is None or not all(recipient.slot.reply for recipient in submission.recipients):
+    if submission.data_slot is None or not submission.all_answered:
         return
     done = all(delivery.stage is Stage.DONE for delivery in submission.deliveries)
     if not any(recipient.slot.reply[:1] == b"2" for recipient in submission.recipients):
@@ -66,7 +66,7 @@ def refuse_waiting_data(submission: Submission, reply: bytes) -> None:
     """Refuse the DATA that waits for its reply, if there is one; the transaction is over."""
     slot, submission.data_slot = submission.data_slot, None
     if slot is not None:
-        refuse_data(submission, slot, reply)
+        refuse_data(submission, slot, reply, blame=False)
         submission.end_transaction(reply)
 
 
@@ -110,7 +110,8 @@ def begin_chunk(submission: Submission, slot: Slot, size: int, *, last: bool, re
     submission.last_chunk = last
     submission.chunk_refusal = refusal
     if refusal:
-        submission.errors += 1
+        # Whoever sends commands in groups did not know that every recipient was refused.
+        submission.errors += not (refusal == NOBODY and submission.recipients_asked)
         submission.reset()
         submission.chunk_slot = slot
         submission.message_failed = True

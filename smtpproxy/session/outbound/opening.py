@@ -77,6 +77,13 @@ def _learn(remote: Remote, offer: Offer) -> None:
     """Compare what the remote offers with what was assumed of it (rule C3), and go on."""
     known = remote.assumptions[remote.secure]
     remote.offer = offer
+    if not remote.secure and known is not None and known.offer.starttls and not offer.starttls:
+        remote.notes.append(Note(Finding.DOWNGRADED, secure=False))
+        if remote.policy.refuse_downgrade:
+            # What was known stays known, or the next session would find nothing wrong.
+            remote.flush()
+            remote.fault = Fault(Kind.TLS, "offered STARTTLS before, and does not now")
+            return
     if known is not None and known.offer == offer:
         remote.notes.append(Note(Finding.CONFIRMED, remote.secure, offer.lines))
     else:
@@ -87,11 +94,6 @@ def _learn(remote: Remote, offer: Offer) -> None:
     if remote.early:
         too_big = bool(offer.size) and remote.relied_octets > (offer.size or 0)
         remote.tainted = not offer.early or not remote.relied <= offer.keywords or too_big
-    if not remote.secure and known is not None and known.offer.starttls and not offer.starttls:
-        remote.notes.append(Note(Finding.DOWNGRADED, secure=False))
-        if remote.policy.refuse_downgrade:
-            remote.fault = Fault(Kind.TLS, "offered STARTTLS before, and does not now")
-            return
     _after_hello(remote, offer)
 
 

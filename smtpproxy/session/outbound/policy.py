@@ -30,6 +30,8 @@ class SubmissionPolicy(DialoguePolicy):
     """Whether LMTP is spoken with the clients (RFC 2033)."""
     split: bool = True
     """Whether a transaction has one destination (an SMTP listener whose clients name the recipients' domains)."""
+    destinations: int = 100
+    """Destinations of one transaction, where it may have several (LMTP)."""
     early_keywords: tuple[bytes, ...] = ()
     dsn: bool = False
     """Whether every route promises DSN, so that it may be offered (RFC 3461)."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from smtpproxy.session.pipeline import Slot
-from smtpproxy.smtp.commands import AUTH, AUTH_RESPONSE, EHLO, GREETING, STARTTLS, Verb, Wait
+from smtpproxy.smtp.commands import AUTH, AUTH_RESPONSE, BDAT, EHLO, END_OF_DATA, GREETING, STARTTLS, Verb, Wait
 from smtpproxy.smtp.replies import ReplyReader
 
 from . import opening
@@ -273,7 +273,7 @@ class Remote:
         if answer is not None:
             answer(self, reply)
             return None
-        if reply.code == 421:
+        if reply.code == 421 and slot.verb is not END_OF_DATA and slot.verb is not BDAT:
             self.fault = Fault(Kind.CLOSING, "closed the session", reply.raw)
             return None
         self.borrowed = False
@@ -320,9 +320,14 @@ class Remote:
         return self.fault is not None and self.fault.kind in _AT_ONCE and bool(self.fault.reply)
 
     @property
+    def idle(self) -> bool:
+        """Whether it is ready and owes nothing."""
+        return self.state is State.READY and not (self.outstanding or self.reader.pending or self.fault)
+
+    @property
     def at_rest(self) -> bool:
-        """Whether it may be kept: ready, with nothing owed and nothing ever refused (rule S18)."""
-        return self.state is State.READY and not (self.outstanding or self.reader.pending or self.failed or self.fault)
+        """Whether it may be kept: idle, and it has never refused anything (rule S18)."""
+        return self.idle and not self.failed
 
     @property
     def wait(self) -> Wait:

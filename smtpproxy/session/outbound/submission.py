@@ -11,7 +11,7 @@ of data.  ``commands.py`` says what each command does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from smtpproxy.session import ending
 from smtpproxy.session.clientside import ClientSide
@@ -54,11 +54,11 @@ class Submission(ClientSide):
         "mail",
         "orphans",
         "patience_over",
+        "postponed",
         "reader",
         "recipients",
         "route_of",
         "speculated",
-        "split",
         "unstuffer",
         "whole",
     )
@@ -88,8 +88,8 @@ class Submission(ClientSide):
         """The client's DATA, while it waits for its reply."""
         self.speculated = False
         """Whether the client was told to go on before a remote was asked (rule C13)."""
-        self.split = 0
-        """Recipients refused because they have another destination than the first one."""
+        self.postponed: Slot | None = None
+        """A command that ends the transaction, while the replies to its recipients are still to come."""
         self.whole = False
         """Whether the message is wholly here, and its verdict awaited."""
         self.patience_over = False
@@ -168,10 +168,10 @@ class Submission(ClientSide):
         delivery.remote_lost(why, **how)
         self._resume()
 
-    def delivery_overdue(self, delivery: Delivery, now: float, *, handed: bool) -> None:
+    def delivery_overdue(self, delivery: Delivery, now: float) -> None:
         """Learn that all tries of a delivery together have taken too long."""
         self.now = now
-        delivery.overdue(handed=handed)
+        delivery.overdue()
         self._resume()
 
     def remote_writable(self, delivery: Delivery, now: float, *, full: bool) -> None:
@@ -198,10 +198,15 @@ class Submission(ClientSide):
     @property
     def congested(self) -> bool:
         """Whether no more is to be parsed: a verdict is awaited, or a remote does not keep up (bounded bursts)."""
-        if self.whole:
+        if self.whole or self.postponed is not None:
             return True
         limit = self.policy.limits.burst_octets
         return any(d.message.waiting >= limit and not d.holding and d.stage is not Stage.DONE for d in self.deliveries)
+
+    @property
+    def all_answered(self) -> bool:
+        """Whether every recipient of the transaction has its reply."""
+        return all(recipient.slot.reply for recipient in self.recipients)
 
     @property
     def waits_for_chunk(self) -> bool:
@@ -210,6 +215,9 @@ class Submission(ClientSide):
 
     def go_on(self) -> None:
         """Let every delivery send what it may send now."""
+        if self.postponed is not None and self.all_answered:
+            command, self.postponed = self.postponed, None
+            self.commands[command.verb](self, command)
         speculating.speculate(self)
         for delivery in tuple(self.deliveries):
             delivery.holding = speculating.awaits_message(self, delivery)
@@ -269,6 +277,8 @@ class Submission(ClientSide):
     def end_transaction(self, reply: bytes) -> None:
         """Forget the transaction; ``reply``: the last word on it, empty if there is none."""
         self.abandon()
+        for recipient in self.recipients:
+            recipient.slot.reply = recipient.slot.reply or _GIVEN_UP
         self._count()
         ending.finish_transaction(self, reply)
         self.finished += self.deliveries
@@ -347,3 +357,6 @@ class Submission(ClientSide):
         self.envelope = True
         self.mail = mail
         self.transaction = Transaction(raw, self.now)
+
+
+_GIVEN_UP: Final = b"451 4.3.0 Transaction given up\r\n"
