@@ -15,6 +15,7 @@ from smtpproxy.net.leg import Dialler
 from smtpproxy.net.names import Names
 from smtpproxy.net.pool import Pool
 from smtpproxy.net.remotes import Remotes
+from smtpproxy.net.remoteside import RemoteSide
 from smtpproxy.net.servers import Servers
 from smtpproxy.net.sweep import Sweep
 from smtpproxy.net.tlsclient import ClientTls
@@ -170,6 +171,9 @@ class Generation:
         """Watch the time no more, let go of everything that is not shared with other generations."""
         self.retire()
         self.sweep.stop()
+        for swept in list(self.sweep):
+            if isinstance(swept, RemoteSide):
+                swept.cut_off()
         outbound, self.outbound = self.outbound, None
         if outbound is not None:
             outbound.stop([other.outbound for other in others if other.outbound is not None])

@@ -28,7 +28,7 @@ from smtpproxy.store.ehlo import EhloCache
 from smtpproxy.store.opening import make_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from smtpproxy.config import Config, OutboundListener
     from smtpproxy.net.stsfetch import HttpsTls
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from smtpproxy.net.tlsserver import ServerTls
     from smtpproxy.ops.journal import Journal
 
-_THREADS: Final = 16
+_THREADS: Final = 64
 """Look-ups at a time: a name server that is away holds each thread until its time is up."""
 
 
@@ -76,8 +76,8 @@ class Outbound:
         self._resolver = Resolver(reactor, reactor, config.dns, pool=self._threads)
         self._policy = RemotePolicy(self._resolver, self._mta_sts(journal), journal)
         ready = {listener.name: self._make_ready(listener) for listener in config.outbound}
-        self.cache = self._make_cache(journal, before)
         own = OwnAddresses(_listening(config))
+        self.cache = self._make_cache(journal, before)
         self.contexts = {
             listener.name: OutboundContext(
                 listener,
@@ -169,11 +169,16 @@ class Outbound:
         """Keep no session with a remote any more."""
         self.remotes.close()
 
-    def stop(self, others: Iterable[Outbound]) -> None:
+    def stop(self, others: list[Outbound]) -> None:
         """Let go of everything but of a cache that others have, too."""
-        # It waits for every question that is under way, which the reactor must not.
+        shared = any(other.cache is self.cache for other in others)
+        # Both wait, for questions that are under way and for a file; the reactor must not, unless this is the end.
         Thread(target=self._threads.stop, daemon=True).start()
-        if all(other.cache is not self.cache for other in others):
+        if shared:
+            return
+        if others:
+            Thread(target=self.cache.close, daemon=True).start()
+        else:
             self.cache.close()
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
 from twisted.logger import globalLogPublisher
 
 from smtpproxy.config import Config, ConfigError, Endpoint, OutboundListener, load
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from smtpproxy.ops.log import EventLog
 
 _DRAIN_STEP: Final = 0.1
+_MINUTE: Final = 60.0
 _GC_THRESHOLD: Final = 20_000
 
 Port = LeanPort | StockPort
@@ -65,6 +67,7 @@ class ProxyService(Service):
         self._ports: dict[Endpoint, Port] = {}
         self._signals: dict[int, Any] = {}
         self._deadline = 0.0
+        self._chore = LoopingCall(self._let_go)
         self.counters = Counters()
         self._log: EventLog | None = None
         self._cut_off = False
@@ -82,6 +85,8 @@ class ProxyService(Service):
         for port in self._ports.values():
             port.start()
         self._on_signal(signal.SIGHUP, self.reload)
+        self._chore.clock = self._reactor
+        self._chore.start(_MINUTE, now=False)
         gc.collect()
         # What exists now stays: the collector need not look at it again, nor run for every few sessions.
         gc.freeze()
@@ -90,6 +95,8 @@ class ProxyService(Service):
 
     def stopService(self) -> Deferred[None]:
         """Stop to listen, let transactions finish, end the rest when the limit is reached; fires when all is over."""
+        if self._chore.running:
+            self._chore.stop()
         super().stopService()  # type: ignore[no-untyped-call]  # Twisted's, untyped
         # A log rotation must not end the process in the middle of a transaction; whoever asks twice is in a hurry.
         self._on_signal(signal.SIGHUP, self.log.reopen)
@@ -174,8 +181,6 @@ class ProxyService(Service):
                 for endpoint in listener.listen:
                     if endpoint not in self._ports:
                         opened[endpoint] = _open(endpoint, listener, self._inherited)
-                    else:
-                        self._ports[endpoint].adapt(fast_open=listener.fast_open, foreign=_is_foreign(listener))
             log = self._open_log(config)
             generation = self._make_generation(config, log)
         except (OSError, TlsError):
@@ -188,12 +193,8 @@ class ProxyService(Service):
         self._swap_ports(config, generation, opened)
         for old in self._generations:
             old.retire()
-        alive = [old for old in self._generations if old.alive]
-        for old in self._generations:
-            if old not in alive:
-                old.stop([*alive, generation])
-        self._generations = alive
         self._generations.append(generation)
+        self._let_go()
         generation.start(before)
 
     def _make_generation(self, config: Config, log: EventLog) -> Generation:
@@ -218,10 +219,27 @@ class ProxyService(Service):
                     port = kind(self._reactor, opened[endpoint], context)
                     if self.running:
                         port.start()
+                else:
+                    self._adapt(port, endpoint, listener)
                 port.context = context
                 self._ports[endpoint] = port
         for endpoint, gone in old.items():
             _close(endpoint, gone)
+
+    def _adapt(self, port: Port, endpoint: Endpoint, listener: ListenerBase) -> None:
+        """Let a socket that goes on listening do so as the new configuration says."""
+        try:
+            port.adapt(fast_open=listener.fast_open, foreign=_is_foreign(listener))
+        except OSError as problem:
+            self.log.error("reload_incomplete", {"listening": str(endpoint), "why": problem.strerror or str(problem)})
+
+    def _let_go(self) -> None:
+        """Let go of generations whose last session has ended."""
+        alive = [old for old in self._generations[:-1] if old.alive]
+        for old in self._generations[:-1]:
+            if old not in alive:
+                old.stop([*alive, self._generations[-1]])
+        self._generations = [*alive, *self._generations[-1:]]
 
     def _drained(self, stopped: Deferred[None]) -> None:
         late = self._reactor.seconds() >= self._deadline

@@ -65,7 +65,11 @@ class Source(Section):
 
 
 class RemoteTimeouts(Section):
-    """How long a remote is waited for (RFC 5321, 4.5.3.2), in seconds; ``delivery``: all tries of one delivery."""
+    """How long a remote is waited for (RFC 5321, 4.5.3.2), in seconds.
+
+    ``others_left``: for its greeting and EHLO reply, while there are other servers to try; ``delivery``: all tries
+    together, up to the one in which the message leaves.
+    """
 
     connect: TimeOut = 30.0
     greeting: TimeOut = 300.0
@@ -77,7 +81,8 @@ class RemoteTimeouts(Section):
     end_of_data: TimeOut = 600.0
     other: TimeOut = 300.0
     tls_handshake: TimeOut = 30.0
-    delivery: TimeOut = 1200.0
+    others_left: TimeOut = 60.0
+    delivery: TimeOut = 240.0
 
 
 class Route(Section):

@@ -13,12 +13,13 @@ from zope.interface import implementer
 
 from smtpproxy.session.actions import Action
 
+from . import fastopen
 from .linger import Linger
 from .parting import part
 from .timed import CLIENT_FULL, STUFFED, TimedSession
 from .tls import TlsLayer
 from .tlsfacts import facts_of, with_reason
-from .transport import OwnTransport
+from .transport import LeanTransport, OwnTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +44,7 @@ class ClientSession(TimedSession):
         "counted",
         "factory",
         "facts",
+        "fast_open",
         "number",
         "transport",
         "vouched",
@@ -65,6 +67,8 @@ class ClientSession(TimedSession):
         """Of the TLS with the client."""
         self.transport: Any = None
         """The client's connection, TLS included."""
+        self.fast_open = False
+        """Whether its first octets came with the SYN (clear text only)."""
         self._held = False
         self._dismissed = False
 
@@ -286,6 +290,9 @@ class ClientSession(TimedSession):
     def _close_client(self) -> None:
         context = self.context
         self._report_transactions()
+        transport = self.transport
+        if self.dialogue.early and context.settings.fast_open and isinstance(transport, LeanTransport):
+            self.fast_open = fastopen.carried_data(transport.socket)
         self._before_closing()
         self._dismiss()
         context.journal.session_ended(self)

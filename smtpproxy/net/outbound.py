@@ -152,6 +152,5 @@ class OutboundSession(ClientSession):
 
     def _abandon_servers(self) -> None:
         for side in self.sides.values():
-            side.drop()
-            side.end()
+            side.cut_off()
         self.sides.clear()

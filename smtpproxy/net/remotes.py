@@ -42,7 +42,6 @@ class RemoteLeg(BackendLeg):
         "_heard",
         "_in_syn",
         "_refused",
-        "_syn_octets",
         "_unsent",
         "deferred",
         "ends",
@@ -65,8 +64,6 @@ class RemoteLeg(BackendLeg):
         """Whether data was given to the SYN, and nobody has asked what became of it."""
         self.deferred = False
         """Whether the SYN waits for the first write (TCP Fast Open)."""
-        self._syn_octets = 0
-        """Octets that the SYN took with it."""
         self._heard = False
         self._refused = False
         self._unsent: list[bytes] = []
@@ -79,6 +76,14 @@ class RemoteLeg(BackendLeg):
 
     def makeConnection(self, transport: Any) -> None:
         """Begin."""
+        if self.owner is NOBODY:
+            # A stock transport comes when nobody waits for it any more.
+            part(transport, reset=True)
+            return
+        implicit = self.target.tls is TlsWish.IMPLICIT
+        if implicit:
+            # The ClientHello rides on the SYN.
+            self.deferred, self._in_syn = False, self.deferred
         super().makeConnection(transport)
         for data in self._unsent:
             self.transport.write(data)
@@ -91,9 +96,7 @@ class RemoteLeg(BackendLeg):
 
     def connectionLost(self, reason: Failure) -> None:
         """The connection is gone, or never came about."""
-        # An established connection that nobody answers any more ends in the same way.
-        beyond_syn = self.lean is not None and self.lean.sent > self._syn_octets
-        self._refused = not (self._heard or beyond_syn) and reason.check(error.ConnectError) is not None
+        self._refused = reason.check(error.ConnectError) is not None
         super().connectionLost(reason)
 
     def send(self, data: bytes, message_begins: int | None) -> None:
@@ -113,14 +116,16 @@ class RemoteLeg(BackendLeg):
             self.open_now()
         self._in_syn = True
         self.transport.write(first)
-        self._syn_octets = self.taken
         self.transport.write(later)
 
     def open_now(self) -> None:
         """Let the connection come about, though there is nothing to be sent yet."""
         self.deferred = False
         if self.lean is not None and self.lean.fileno() >= 0:
-            fastopen.open_now(self.lean.socket)
+            try:
+                fastopen.open_now(self.lean.socket)
+            except OSError as problem:
+                self.lean.fail(problem)
 
     def handed(self, position: int | None) -> bool:
         """Say whether the octet at ``position`` of what was sent in this state of TLS may have left (rule C7)."""
@@ -158,6 +163,7 @@ class RemoteLeg(BackendLeg):
 
     def close(self, *, reset: bool = False) -> None:
         """Close, as BackendLeg does."""
+        self._unsent.clear()
         if self.ends is not None:
             opened, ends = self.ends
             opened.discard(ends)
@@ -229,10 +235,13 @@ class Remotes:
     def keep(self, leg: RemoteLeg) -> None:
         """Take a session for another message, if it may serve one and there is room."""
         reuse, remote, route = leg.route.settings.reuse, leg.remote, leg.route
-        full = reuse is not None and self._per_route.get(route, 0) >= reuse.sessions
-        if reuse is None or remote is None or self._closed or remote.uses >= reuse.uses or full:
+        if reuse is None or remote is None or self._closed or remote.uses >= reuse.uses:
             self.leave(leg)
             return
+        if self._per_route.get(route, 0) >= reuse.sessions:
+            oldest = min((kept for kept in self._all() if kept.route is route), key=lambda kept: kept.idle_since)
+            self._take(oldest)
+            self.leave(oldest)
         leg.owner = self
         leg.resume_reading()
         leg.idle_since = self._clock()

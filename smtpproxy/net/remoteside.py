@@ -253,9 +253,19 @@ class RemoteSide:
             elif note.finding is Finding.DOWNGRADED:
                 self._context.journal.downgraded(self._session, target)
             else:
-                cache.flush(key, hold_back=note.finding is Finding.HELD_BACK)
+                held, refused = note.finding is Finding.HELD_BACK, note.finding is Finding.REFUSED
+                cache.flush(key, hold_back=held, refused=refused)
                 self._context.journal.flushed(self._session, target, note)
         notes.clear()
+
+    def cut_off(self) -> None:
+        """End the delivery now, and tell what is known of it (rule C7)."""
+        leg, remote = self.leg, self.delivery.remote
+        handed = leg is not None and remote is not None and leg.handed(remote.data_position)
+        self.delivery.cut_off(handed=handed)
+        self.settle()
+        self.end()
+        self._context.journal.delivery_ended(self._session, self)
 
     def end(self) -> None:
         """Be done: the delivery has its last word."""
@@ -285,6 +295,8 @@ class RemoteSide:
         if not leg.established:
             # While the SYN waits for the first write, nobody is waited for but the client.
             patience = timeouts.delivery if leg.deferred else timeouts.connect
+        elif remote.state is RemoteState.TLS:
+            patience = timeouts.tls_handshake
         elif not leg.connected:
             patience = timeouts.connect + timeouts.tls_handshake
         else:
@@ -292,6 +304,8 @@ class RemoteSide:
             if mark != self._mark or (wait is Wait.NOTHING and not remote.full):
                 self._mark, self._since = mark, now
             patience = waits[Wait.DATA_BLOCK] if remote.full else waits[wait]
+            if wait in _BEGINNING and self.delivery.targets:
+                patience = min(patience, timeouts.others_left)
         return now - self._since > patience
 
     def _tell(self, event: Callable[..., None], *arguments: Any, **how: Any) -> None:
@@ -302,6 +316,7 @@ def _assumption(entry: Entry | None) -> Assumption | None:
     return None if entry is None else Assumption(Offer.of(entry.lines), entry.confirmed, entry.early)
 
 
+_BEGINNING: Final = frozenset({Wait.GREETING, Wait.EHLO})
 _ERRANDS: Final[dict[Errand, Callable[[RemoteSide], None]]] = {
     Errand.FIND_TARGETS: RemoteSide.find_targets,
     Errand.OPEN: RemoteSide.open,

@@ -43,7 +43,7 @@ class Resolver:
         *,
         look_up: Callable[[str, Kind], tuple[Answer, float]] | None = None,
         pool: Any = None,
-        most_under_way: int = 500,
+        most_under_way: int = 10_000,
     ) -> None:
         """Begin with nothing known.
 

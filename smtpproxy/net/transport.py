@@ -26,7 +26,8 @@ FLUSH_SECONDS: Final = 30.0
 _IOVEC: Final = 64
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _CLEANLY: Final = Failure(error.ConnectionDone("Connection was closed cleanly."))
-_NEVER_THERE: Final = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH})
+# Only this one can never end an established connection.
+_NEVER_THERE: Final = frozenset({errno.ECONNREFUSED})
 _NOT_YET: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOTCONN, errno.EINPROGRESS})
 
 
@@ -211,7 +212,7 @@ class LeanTransport(OwnTransport):
             sent = self.socket.send(data)
         except OSError as problem:
             if problem.errno not in _NOT_YET:
-                self._fail(problem)
+                self.fail(problem)
                 return
             sent = 0
         self.sent += sent
@@ -320,9 +321,9 @@ class LeanTransport(OwnTransport):
         try:
             self.socket.shutdown(socket.SHUT_WR)
         except OSError as problem:
-            self._fail(problem)
+            self.fail(problem)
 
-    def _fail(self, problem: OSError) -> None:
+    def fail(self, problem: OSError) -> None:
         """Lose the connection in a later turn: a protocol must not be told of it while it is writing."""
         self._closing = True
         self._stop_watching()

@@ -36,6 +36,7 @@ class Counters:
         "round_trips_saved",  # round trip that the client did not have to wait for
         "sessions",  # client connection taken
         "sessions_early",  # of these, session that began with early pipelining
+        "sessions_fast_open",  # of these, session whose first octets came with the SYN (RFC 7413)
         "sessions_refused",  # client connection turned away with 421, because a limit is reached
         "smuggling_lines",  # mail data with a bare CR or LF seen in it (S11)
         "synchronisation_violations",  # bytes behind a command that ends a burst (S5)
@@ -73,6 +74,7 @@ class Counters:
     round_trips_saved: int
     sessions: int
     sessions_early: int
+    sessions_fast_open: int
     sessions_refused: int
     smuggling_lines: int
     synchronisation_violations: int

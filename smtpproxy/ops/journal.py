@@ -119,6 +119,7 @@ class Journal:
         counters, relay = self._counters, session.dialogue
         counters.sessions += 1
         counters.sessions_early += relay.early
+        counters.sessions_fast_open += session.fast_open
         counters.pregreet_violations += relay.reason == "pregreet"
         counters.synchronisation_violations += relay.violations
         counters.command_errors += relay.errors
@@ -146,7 +147,8 @@ class Journal:
         given_up = not delivery.reply
         if not self._log.enabled("info") or (given_up and not delivery.tries):
             return
-        write = self._log.info if accepted or given_up else self._log.warning
+        # What a remote refuses is between it and the sender; what we could not do, or do not know, is ours.
+        write = self._log.warning if delivery.unknown or delivery.why or delivery.errors else self._log.info
         write(
             "delivery",
             {

@@ -64,12 +64,14 @@ class EhloCache:
         """
         self._store.update(key, Event(Kind.CONFIRMED, self._clock(), lines))
 
-    def flush(self, key: Key, *, hold_back: bool) -> None:
+    def flush(self, key: Key, *, hold_back: bool, refused: bool = False) -> None:
         """Take from an entry the right to be used early, until it is learned anew (C3, C4).
 
-        With ``hold_back`` (C6), or if flushes come again and again, nothing is used early for a time.
+        With ``hold_back`` (C6), or if flushes come again and again, nothing is used early for a time.  ``refused``: a
+        recipient or a message was refused, which happens to everybody, so that it does not count towards that.
         """
-        self._store.update(key, Event(Kind.HELD if hold_back else Kind.FLUSHED, self._clock()))
+        kind = Kind.HELD if hold_back else Kind.REFUSED if refused else Kind.FLUSHED
+        self._store.update(key, Event(kind, self._clock()))
 
     def all(self, found: Callable[[list[tuple[Key, Record]] | None], None]) -> None:
         """Call ``found`` once with every record, those used last at the end; None if the store cannot be read."""

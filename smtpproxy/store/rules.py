@@ -34,6 +34,7 @@ class Kind(Enum):
     LEARNED = "learned"
     CONFIRMED = "confirmed"
     FLUSHED = "flushed"
+    REFUSED = "flushed because of an ordinary refusal"
     HELD = "held"
 
 
@@ -88,7 +89,7 @@ class Rules(NamedTuple):
             return self._learned(record, event)
         if event.kind is Kind.CONFIRMED:
             return self._confirmed(record, event)
-        return self._flushed(record, event.at, held=event.kind is Kind.HELD)
+        return self._flushed(record, event)
 
     def _learned(self, record: Record | None, event: Event) -> Record | None:
         known = Record() if record is None else record
@@ -107,7 +108,8 @@ class Rules(NamedTuple):
             return replace(record, learned=event.at, confirmed=event.times - 1, touched=event.at, usable=True)
         return replace(record, confirmed=record.confirmed + event.times, touched=max(record.touched, event.at))
 
-    def _flushed(self, record: Record | None, now: float, *, held: bool) -> Record | None:
+    def _flushed(self, record: Record | None, event: Event) -> Record | None:
+        now, held = event.at, event.kind is Kind.HELD
         if record is None:
             if not held or self.hold_back <= 0:
                 return None
@@ -117,7 +119,8 @@ class Rules(NamedTuple):
         if self.hold_back <= 0 or self.is_held(record, now):
             return after
         if not held:
-            if not counts:
+            if not counts or event.kind is Kind.REFUSED:
+                # That a recipient is refused says nothing about who stands behind the address.
                 return after
             flaps = 0 if record.confirmed >= _PROVEN else self._flaps(record, now) + 1
             if flaps < _FLAPS:

@@ -24,7 +24,7 @@ NO_RECIPIENTS: Final = b"554 5.5.1 No valid recipients\r\n"
 def answered(delivery: Delivery, remote: Remote, slot: Slot, reply: Reply) -> None:
     """Deal with a reply about the transaction."""
     negative = reply.code >= 400
-    if negative and remote.early:
+    if negative and (remote.used_early or remote.early):
         remote.refused_early()
         if remote.tainted and remote.data_position is None and not delivery.spoken:
             delivery.drop(Fault(Kind.HELLO, "offers less than was known of it"))

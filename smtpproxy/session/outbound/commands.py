@@ -146,15 +146,22 @@ def _rcpt(submission: Submission, command: Slot) -> None:
         return
     delivery = _delivery(submission, *found)
     if delivery is None:
-        # No error of the client: a message to many would end the session otherwise.
-        if submission.transaction is not None:
-            submission.transaction.split += 1
-        submission.answer(RCPT, b"452 4.5.3 One destination at a time, try this recipient in another transaction\r\n")
+        _put_off(submission)
         return
     recipient = Recipient(rcpt, command)
     submission.pipeline.slots.append(command)
     submission.recipients.append(recipient)
     delivery.add(recipient)
+
+
+def _put_off(submission: Submission) -> None:
+    """Let the client try a recipient in another transaction: no error of its own, or a message to many would end it."""
+    if submission.policy.lmtp:
+        submission.answer(RCPT, b"452 4.5.3 Too many destinations, try this recipient in another transaction\r\n")
+        return
+    if submission.transaction is not None:
+        submission.transaction.split += 1
+    submission.answer(RCPT, b"452 4.5.3 One destination at a time, try this recipient in another transaction\r\n")
 
 
 def _delivery(submission: Submission, route: object, destination: object) -> Delivery | None:

@@ -231,7 +231,12 @@ class Delivery:
         if remote.offer is not None:
             # A kept session, which has said itself what it offers.
             offer = remote.offer
-            return remote.ready() is not None and bool(offer.early and offer.chunking) and self._suits(offer)
+            return (
+                remote.uses > 0
+                and remote.ready() is not None
+                and bool(offer.early and offer.chunking)
+                and self._suits(offer)
+            )
         assumed = remote.rideable
         if assumed is None or assumed.confirmed < speculation.confirmed or not assumed.offer.chunking:
             return False
@@ -336,6 +341,16 @@ class Delivery:
         if self.remote is not None:
             self.drop(Fault(Kind.LOST, "took too long"))
         self.finish(_OVERDUE)
+
+    def cut_off(self, *, handed: bool) -> None:
+        """End now, whatever is under way; ``handed`` as in ``remote_lost`` (rule C7)."""
+        self.owner = NOBODY
+        if self.stage is Stage.DONE:
+            return
+        if self.remote is None:
+            self.finish(_LOST)
+        else:
+            self.remote_lost("cut off", reached=True, handed=handed)
 
     def remote_lost(self, why: str, *, reached: bool, handed: bool, tls: bool = False) -> None:
         """Learn that the connection is gone, or of no use.

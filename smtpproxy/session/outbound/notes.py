@@ -12,6 +12,7 @@ class Finding(Enum):
     LEARNED = "it offers something else than was known (rules C1, C3)"
     CONFIRMED = "it offers what was known"
     FLUSHED = "early pipelining with it has failed (rules C3, C4)"
+    REFUSED = "something of an early flight was refused, as happens to everybody (rule C4)"
     HELD_BACK = "it does not take early talk at all (rule C6)"
     DOWNGRADED = "it offered STARTTLS before, and does not now"
 

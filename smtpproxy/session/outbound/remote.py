@@ -288,7 +288,7 @@ class Remote:
         self.secure = True
         self.reader = ReplyReader()
         self.offer = None
-        self.early = False
+        self.early = self.tainted = False
         self._hello_sent = self.step_sent = False
         self.sent = 0
 
@@ -297,7 +297,8 @@ class Remote:
     def refused_early(self) -> None:
         """Note that something of an early flight was refused (rule C4)."""
         if self.policy.flush_on_refusal:
-            self.flush()
+            self.notes += [Note(Finding.REFUSED, secure) for secure in self.used_early]
+            self.used_early = ()
 
     def give_up(self, fault: Fault) -> None:
         """Note what its end says about early pipelining with it (rules C4, C6)."""

@@ -193,6 +193,10 @@ class Submission(ClientSide):
         else:
             self.go_on()
 
+    def take_replies(self, *, hold: bool = True) -> bytes:
+        """Give what is to be written to the client: the word on a message waits for nothing behind it."""
+        return super().take_replies(hold=hold and not self.ended)
+
     # --- going on (Dialogue) -----------------------------------------------------------------------------------------
 
     @property
@@ -284,7 +288,7 @@ class Submission(ClientSide):
         self.finished += self.deliveries
         self.deliveries = []
         self.recipients = []
-        self.mail = None
+        self.mail = self.postponed = None
         self.data_slot = self.chunk_slot = self.last_slot = None
         self.whole = self.speculated = self.patience_over = False
         self.verdict = b""
