@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import time
@@ -34,16 +35,25 @@ class Group:
         raise BenchError(f"{self._folder}/cpu.stat has no usage_usec")
 
     def end(self) -> None:
-        """Kill whatever is still in it, and remove it."""
+        """Kill whatever is still in it, and remove it. Raises BenchError if that takes too long."""
         deadline = time.monotonic() + EMPTY_SECONDS
-        while pids := (self._folder / "cgroup.procs").read_text().split():
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(pid), signal.SIGKILL)
+        while not self._removed():
             if time.monotonic() > deadline:
-                raise BenchError(f"processes of {self._folder} cannot be ended: {' '.join(pids)}")
+                raise BenchError(f"processes of {self._folder} cannot be ended")
             time.sleep(0.01)
-        self._folder.rmdir()
+
+    def _removed(self) -> bool:
+        for pid in (self._folder / "cgroup.procs").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        try:
+            self._folder.rmdir()
+        except OSError as problem:
+            # Threads may outlive the process that is named there.
+            if problem.errno != errno.EBUSY:
+                raise
+            return False
+        return True
 
 
 @contextlib.contextmanager

@@ -57,7 +57,7 @@ routes:
     nexthops: ["127.0.0.1:{sink}"]
     tls: {{mode: none}}
     reuse: {reuse}
-cache: {{store: "memory:"}}
+cache: {{store: "sqlite:{folder}/cache.db"}}
 log: {{format: json, to: "file:{folder}/sessions.log", level: info}}
 """
 

@@ -8,7 +8,6 @@ import contextlib
 import ipaddress
 import json
 import os
-import re
 import sqlite3
 import sys
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from smtpproxy.config import Config, ConfigError, load
+from smtpproxy.ops.escape import escape
 from smtpproxy.smtp.offer import Offer
 from smtpproxy.store.opening import make_redis, sqlite_path
 from smtpproxy.store.record import Key, Record
@@ -27,7 +27,6 @@ from smtpproxy.store.sqlitefile import SqliteFile
 __all__ = ["add_arguments", "main"]
 
 _Records = list[tuple[Key, Record]]
-_UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]|\\")
 _PATIENCE: Final = 5.0  # seconds for the lock of the service
 
 
@@ -87,7 +86,7 @@ def _list(options: argparse.Namespace, config: Config) -> int:
         return 0
     for key, record in records:
         where = f"{key.address} port {key.port} {_phase(key)} as {key.ehlo}"
-        print(_escaped(f"{where}: {_state(record, rules, now)}{_seen(record, now)}"))
+        print(escape(f"{where}: {_state(record, rules, now)}{_seen(record, now)}"))
     return 0
 
 
@@ -98,7 +97,7 @@ def _show(options: argparse.Namespace, config: Config) -> int:
         _print_json(records, rules, now)
     else:
         for key, record in records:
-            print("\n".join(map(_escaped, _description(key, record, rules, now))))
+            print("\n".join(map(escape, _description(key, record, rules, now))))
     if not records:
         print(f"nothing is known of {options.address}", file=sys.stderr)
         return 1
@@ -271,11 +270,6 @@ def _moment(unix_time: float) -> str:
         return f"{datetime.fromtimestamp(unix_time, UTC):%Y-%m-%d %H:%M:%S} UTC"
     except (OverflowError, OSError, ValueError):
         return "at no real time"
-
-
-def _escaped(text: str) -> str:
-    """What a terminal would obey is written as what it is (H8, H11)."""
-    return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def _plain(address: str) -> str:

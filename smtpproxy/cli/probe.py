@@ -7,12 +7,12 @@ Exit status: 0 all is well, 1 something is wrong (and shown), 2 the command line
 import argparse
 import contextlib
 import os
-import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from smtpproxy.cli.mailbox import mailbox
 from smtpproxy.config import Config, ConfigError, Dns, MtaSts, RemoteTls, load
 from smtpproxy.config.listeners import machine_name
 from smtpproxy.ops.probe.destination import Destination
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "main"]
 
-# Plain enough to be sent as it is: RFC 5321, 4.1.2, without quoting.
-_MAILBOX: Final = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+", re.ASCII)
 _LONGEST: Final = 3600.0
 
 
@@ -151,9 +149,7 @@ def _now() -> datetime:
 
 
 def _recipient(text: str) -> str:
-    if not _MAILBOX.fullmatch(text):
-        raise argparse.ArgumentTypeError("an address such as postmaster@example.org is expected")
-    return text
+    return mailbox(text, "postmaster@example.org")
 
 
 def _sender(text: str) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from smtpproxy.session.outbound.policy import Speculation, SubmissionPolicy
-from smtpproxy.session.policy import Limits
 
 from .clientcontext import ClientContext, Journal
 from .outbound import OutboundSession
+from .policies import limits_of
 from .transparent import meant_for
 
 if TYPE_CHECKING:
@@ -155,15 +155,7 @@ def _submission_policy(settings: OutboundListener, *, secure: bool, dsn: bool) -
         speculation = Speculation(size, speculate.confirmed, speculate.patience)
     return SubmissionPolicy(
         hostname=settings.hostname.encode(),
-        limits=Limits(
-            limits.line,
-            limits.auth_line,
-            limits.burst_commands,
-            limits.burst_octets,
-            limits.recipients,
-            limits.message_size,
-            limits.errors,
-        ),
+        limits=limits_of(limits),
         chunking=settings.chunking,
         secure=secure,
         starttls=mode in {"starttls", "starttls-required"} and not secure,

@@ -10,6 +10,7 @@ from smtpproxy.smtp.xclient import ATTRIBUTES
 
 if TYPE_CHECKING:
     from smtpproxy.config import Backend, Listener
+    from smtpproxy.config.listeners import Limits as LimitSettings
 
 CONNECTION_BOUND: Final = frozenset({"proxy-v1", "proxy-v2", "source-address"})
 """Identities that belong to a connection with a server, so that it can serve no other client (rule S18)."""
@@ -32,15 +33,7 @@ def relay_policy(
     listed, fallback = _domains(settings, backend, with_address=with_address)
     return RelayPolicy(
         hostname=hostname(settings),
-        limits=Limits(
-            limits.line,
-            limits.auth_line,
-            limits.burst_commands,
-            limits.burst_octets,
-            limits.recipients,
-            limits.message_size,
-            limits.errors,
-        ),
+        limits=limits_of(limits),
         extensions=ExtensionPolicy(
             settings.extensions,
             settings.early_pipelining.keywords,
@@ -82,6 +75,19 @@ def _domains(
     # The ends of a connection tell nothing of a client without an address.
     learns = backend.identity == "xclient" or (backend.identity in CONNECTION_BOUND and with_address)
     return (None if learns and not domains else domains), None
+
+
+def limits_of(limits: LimitSettings) -> Limits:
+    """Give the bounds of one session of a listener, of either kind."""
+    return Limits(
+        limits.line,
+        limits.auth_line,
+        limits.burst_commands,
+        limits.burst_octets,
+        limits.recipients,
+        limits.message_size,
+        limits.errors,
+    )
 
 
 def hostname(settings: Listener) -> bytes:

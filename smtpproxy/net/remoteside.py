@@ -8,11 +8,13 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from smtpproxy.session.outbound.delivery import Delivery, Errand, Stage
+from smtpproxy.session.outbound.delivery import Delivery
 from smtpproxy.session.outbound.notes import Finding
 from smtpproxy.session.outbound.policy import Assumption
 from smtpproxy.session.outbound.remote import Remote
+from smtpproxy.session.outbound.stage import Errand, Stage
 from smtpproxy.session.outbound.states import State as RemoteState
+from smtpproxy.session.outbound.target import TlsWish
 from smtpproxy.smtp.commands import Wait
 from smtpproxy.smtp.offer import Offer
 from smtpproxy.store.ehlo import Entry, Key
@@ -100,13 +102,19 @@ class RemoteSide:
             self._note_tls(leg)
             self._begin(remote, kept=True)
             return
-        self._find(target, secure=False, then=lambda clear: self._find_inside(target, clear))
+        if target.tls is TlsWish.IMPLICIT:
+            self._find_inside(target, None)
+        else:
+            self._find(target, secure=False, then=partial(self._find_inside, target))
 
     def _find(self, target: Target, *, secure: bool, then: Callable[[Entry | None], None]) -> None:
         self._context.cache.find(self._key(target, secure=secure), then)
 
     def _find_inside(self, target: Target, clear: Entry | None) -> None:
-        self._find(target, secure=True, then=partial(self._dial, target, clear))
+        if target.tls is TlsWish.NONE:
+            self._dial(target, clear, None)
+        else:
+            self._find(target, secure=True, then=partial(self._dial, target, clear))
 
     def _key(self, target: Target, *, secure: bool) -> Key:
         return Key(target.address, target.port, secure, self._context.settings.hostname)

@@ -24,7 +24,7 @@ from smtpproxy.smtp.commands import (
     Verb,
 )
 
-from . import ending, message
+from . import ending, leaving, message
 from .backend import ChunkSlot, Event
 from .frontend import Event as ClientEvent
 from .openings import TABLE as OPENINGS
@@ -49,18 +49,18 @@ def answer(relay: RelayCore, backend: Backend, reply: Reply) -> None:
     """Give one reply to the slot that it answers (rule H8)."""
     if not backend.outstanding:
         unasked = reply.raw if reply.code == _CLOSING else b""
-        ending.backend_lost(relay, "backend spoke unasked", unasked)
+        leaving.backend_lost(relay, "backend spoke unasked", unasked)
         return
     slot = backend.outstanding[0]
     code = reply.code
     if slot.verb is BDAT and code < 400 and isinstance(slot, ChunkSlot) and slot.left:
-        ending.backend_lost(relay, "backend answered before the end of a chunk")
+        leaving.backend_lost(relay, "backend answered before the end of a chunk")
         return
     del backend.outstanding[0]
     if code >= 400:
         backend.failed = True
         if code == _CLOSING and slot.verb not in _GREETINGS:
-            ending.backend_lost(relay, "backend closed the session", reply.raw)
+            leaving.backend_lost(relay, "backend closed the session", reply.raw)
             return
     TABLE[slot.verb](relay, backend, slot, reply)
     if relay.quit_slot is not None and len(backend.outstanding) == 1:

@@ -34,14 +34,13 @@ from smtpproxy.smtp.extensions import BINARYMIME, extensions_used
 from smtpproxy.smtp.paths import parameters
 from smtpproxy.smtp.xclient import parse_xclient
 
-from . import ending
+from . import ending, words
 from .backend import ChunkSlot
 from .frontend import Event, State
 from .introduction import is_ours
-from .message import RELAYING_DENIED
 from .pipeline import Slot
 from .state import NOTHING
-from .verbs import COMMON, STARTTLS_FIRST, may_be_in_transaction
+from .verbs import COMMON, may_be_in_transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +95,7 @@ def _mail(relay: RelayCore, command: Slot) -> None:
         relay.binary = BINARYMIME in extensions_used(parameters(command.argument))
     size = relay.policy.limits.message_size
     if size is not None and _declared_size(command.argument) > size:
-        relay.refuse(MAIL, b"552 5.3.4 Message too big\r\n")
+        relay.refuse(MAIL, words.TOO_BIG)
     else:
         _pass_on(relay, command)
 
@@ -105,10 +104,10 @@ def _rcpt(relay: RelayCore, command: Slot) -> None:
     relay.recipients_asked += 1
     domains = relay.policy.recipient_domains
     if relay.recipients_asked > relay.policy.limits.recipients:
-        relay.refuse(RCPT, b"452 4.5.3 Too many recipients\r\n")
+        relay.refuse(RCPT, words.TOO_MANY_RECIPIENTS)
     elif domains is not None and not relay.authenticated and not is_ours(command.argument, domains):
         relay.relay_refused += 1
-        relay.refuse(RCPT, RELAYING_DENIED)
+        relay.refuse(RCPT, words.RELAYING_DENIED)
     else:
         _pass_on(relay, command)
 
@@ -121,13 +120,10 @@ def _data(relay: RelayCore, command: Slot) -> None:
     _pass_on(relay, command)
 
 
-_BAD_CHUNK: Final = b"521 5.5.4 Bad chunk size, cannot go on\r\n"
-
-
 def _bdat(relay: RelayCore, command: Slot) -> None:
     chunk = parse_chunk_size(command.argument)
     if chunk is None:
-        ending.end(relay, BDAT, _BAD_CHUNK, "bad chunk size")
+        ending.end(relay, BDAT, words.BAD_CHUNK, "bad chunk size")
         return
     size, last = chunk
     stamp = b""
@@ -135,7 +131,7 @@ def _bdat(relay: RelayCore, command: Slot) -> None:
         relay.chunk_octets = 0
         stamp = b"" if relay.stamp is None else relay.stamp()
     if size + len(stamp) > LARGEST_CHUNK:
-        ending.end(relay, BDAT, _BAD_CHUNK, "bad chunk size")
+        ending.end(relay, BDAT, words.BAD_CHUNK, "bad chunk size")
         return
     # Written anew, so that no server reads another number in it.
     slot = ChunkSlot((b"BDAT %d LAST\r\n" if last else b"BDAT %d\r\n") % (size + len(stamp)), size, last=last)
@@ -165,13 +161,13 @@ def _chunk_refusal(relay: RelayCore) -> bytes:
     """Give the reply to a chunk that we refuse ourselves, or nothing."""
     limit = relay.policy.limits.message_size
     if relay.policy.starttls_required:
-        return STARTTLS_FIRST
+        return words.STARTTLS_FIRST
     if not relay.policy.chunking:
-        return b"502 5.5.1 BDAT not offered\r\n"
+        return words.BDAT_NOT_OFFERED
     if relay.message_failed:
-        return b"503 5.5.1 The message has failed, RSET first\r\n"
+        return words.MESSAGE_FAILED
     if limit is not None and relay.chunk_octets > limit:
-        return b"552 5.3.4 Message too big\r\n"
+        return words.TOO_BIG
     return b""
 
 
@@ -180,14 +176,14 @@ def _rset(relay: RelayCore, command: Slot) -> None:
         # With an argument it is an error, after which the transaction goes on.
         relay.new_message()
     if relay.backend is None:
-        relay.answer(RSET, b"250 2.0.0 Ok\r\n")
+        relay.answer(RSET, words.OK)
     else:
         _pass_on(relay, command)
 
 
 def _noop(relay: RelayCore, command: Slot) -> None:
     if relay.backend is None:
-        relay.answer(NOOP, b"250 2.0.0 Ok\r\n")
+        relay.answer(NOOP, words.OK)
     else:
         _pass_on(relay, command)
 
@@ -210,7 +206,7 @@ def _auth(relay: RelayCore, command: Slot) -> None:
     elif relay.policy.auth_inside:
         relay.refuse(AUTH, b"538 5.7.11 Encryption required, STARTTLS first\r\n")  # RFC 4954, 6
     else:
-        relay.refuse(AUTH, b"503 5.5.1 AUTH not available\r\n")
+        relay.refuse(AUTH, words.AUTH_NOT_AVAILABLE)
 
 
 def _xclient(relay: RelayCore, command: Slot) -> None:

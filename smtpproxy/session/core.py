@@ -1,7 +1,7 @@
 """What the rules of a relay are made of: parsing, asking the backend, answering ourselves (inbound).
 
 ``relay.py`` has the events that set it going, and the theory of operation; ``commands.py``, ``answers.py``,
-``message.py``, ``introduction.py`` and ``ending.py`` have the rules.
+``message.py``, ``introduction.py``, ``leaving.py`` and ``ending.py`` have the rules.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from smtpproxy.smtp.commands import (
     RSET,
 )
 
-from . import ending, message
+from . import ending, leaving, message
 from .actions import Action
 from .backend import Backend, ChunkSlot
 from .backend import State as BackendState
@@ -65,7 +65,7 @@ class RelayCore(RelayState):
 
     def part(self) -> None:
         """Part from the backend in the way that its state asks for."""
-        ending.leave_backend(self)
+        leaving.leave_backend(self)
 
     def ask(self, slot: Slot) -> None:
         """Give the backend a slot that is in the pipeline already."""

@@ -32,7 +32,7 @@ from smtpproxy.smtp.commands import (
 from smtpproxy.smtp.paths import POSTMASTER, recipient_domain
 from smtpproxy.smtp.xclient import xclient_command, xforward_commands
 
-from . import ending
+from . import ending, leaving, words
 from .actions import Action
 from .backend import Event
 from .pipeline import Slot
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 NEED_EHLO: Final = frozenset({MAIL, RCPT, DATA, BDAT, AUTH, VRFY, EXPN, ETRN})
 """Commands that a session may not be asked under another client's EHLO (rule S18)."""
-_SEND_EHLO_FIRST: Final = b"503 5.5.1 Send EHLO first\r\n"
 _NOT_TAKEN: Final = "backend does not take XCLIENT"
 
 
@@ -87,7 +86,7 @@ def meet(relay: RelayCore, backend: Backend, slot: Slot) -> bytes | bool:
 def _nobody_yet(relay: RelayCore, backend: Backend, slot: Slot) -> bytes | bool:
     """Deal with a command of a client that has not said EHLO."""
     if slot.verb in NEED_EHLO:
-        return _SEND_EHLO_FIRST
+        return words.SEND_EHLO_FIRST
     backend.drop(slot)
     backend.send(slot, relay.backend_out)
     return True
@@ -119,7 +118,7 @@ def _start_over(relay: RelayCore, backend: Backend) -> None:
     Postfix is such a server, unless the client itself is one of its XCLIENT clients.
     """
     pending, backend.queue = backend.queue, []
-    ending.leave_backend(relay)
+    leaving.leave_backend(relay)
     relay.ask_again(pending)
 
 

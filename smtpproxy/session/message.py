@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from smtpproxy.smtp.chunks import ChunkStuffer
 from smtpproxy.smtp.commands import (
@@ -21,11 +21,10 @@ from smtpproxy.smtp.commands import (
     RSET,
 )
 from smtpproxy.smtp.extensions import extensions_used
-from smtpproxy.smtp.lineendings import DataFault
 from smtpproxy.smtp.maildata import MailDataReader
 from smtpproxy.smtp.paths import parameters
 
-from . import ending, introduction
+from . import ending, introduction, leaving, words
 from .backend import Backend, ChunkSlot, Event, State
 from .frontend import Event as ClientEvent
 from .pipeline import Slot
@@ -33,16 +32,6 @@ from .refusals import refuse_data
 
 if TYPE_CHECKING:
     from .core import RelayCore
-
-TOO_BIG: Final = b"552 5.3.4 Message too big\r\n"
-_BAD_SEQUENCE: Final = b"503 5.5.1 Bad sequence of commands\r\n"
-RELAYING_DENIED: Final = b"550 5.7.1 Relaying denied\r\n"
-_OK: Final = b"250 2.0.0 Ok\r\n"
-FAULTS: Final = {
-    DataFault.BARE: b"550 5.6.11 Bare <CR> or <LF> in message\r\n",
-    DataFault.NUL: b"554 5.6.11 NUL in message\r\n",
-}
-
 
 # --- DATA ---------------------------------------------------------------------------------------------------------
 
@@ -70,9 +59,9 @@ def read_data(relay: RelayCore) -> None:
     if relay.verdict:
         pass
     elif reader.fault is not None:
-        _refuse_message(relay, FAULTS[reader.fault])
+        _refuse_message(relay, words.FAULTS[reader.fault])
     elif limit is not None and reader.octets > limit:
-        _refuse_message(relay, TOO_BIG)
+        _refuse_message(relay, words.TOO_BIG)
     elif piece:
         relay.backend_out.append(piece)
     if reader.rest is not None:
@@ -87,7 +76,7 @@ def _trace_octets(relay: RelayCore, octets: int) -> None:
 def _refuse_message(relay: RelayCore, verdict: bytes) -> None:
     """Take no more of a message: its rest is thrown away up to its true end, then the verdict is given (rule S15)."""
     relay.verdict = verdict
-    ending.abort_backend(relay)
+    leaving.abort_backend(relay)
 
 
 def _end_of_data(relay: RelayCore, reader: MailDataReader, rest: bytes) -> None:
@@ -117,7 +106,7 @@ def data_in_vain(relay: RelayCore, slot: Slot, *, waits: bool) -> None:
     """Refuse a DATA behind which the client has lost step (rule S5); ``waits``: the backend waits for mail data now."""
     slot.reply = ending.SYNCHRONISATION_LOST
     if waits:
-        ending.abort_backend(relay)
+        leaving.abort_backend(relay)
 
 
 # --- BDAT ---------------------------------------------------------------------------------------------------------
@@ -184,7 +173,7 @@ def decide(relay: RelayCore, backend: Backend, slot: Slot) -> bool:
 def _decide_command(relay: RelayCore, backend: Backend, slot: Slot) -> bool:
     if not relay.ehlo and backend.ehlo:
         _unqueue(backend, slot)
-        _answer_locally(relay, slot, b"503 5.5.1 Send EHLO first\r\n")
+        _answer_locally(relay, slot, words.SEND_EHLO_FIRST)
     elif isinstance(slot, ChunkSlot):
         return _begin_chunks(relay, backend, slot)
     elif _uses_missing(relay, slot):
@@ -193,7 +182,7 @@ def _decide_command(relay: RelayCore, backend: Backend, slot: Slot) -> bool:
     elif introduction.may_not_relay(relay, backend, slot):
         relay.relay_refused += 1
         backend.drop(slot)
-        _answer_locally(relay, slot, RELAYING_DENIED)
+        _answer_locally(relay, slot, words.RELAYING_DENIED)
     elif introduction.wants_forward(relay, backend, slot):
         return introduction.forward(relay, backend, slot)
     else:
@@ -247,7 +236,7 @@ def _begin_chunks(relay: RelayCore, backend: Backend, slot: ChunkSlot) -> bool:
         return False
     if backend.message_refused:
         _unqueue(backend, slot)
-        refuse_chunk(relay, slot, b"503 5.5.1 The message has failed, RSET first\r\n")
+        refuse_chunk(relay, slot, words.MESSAGE_FAILED)
         return True
     if slot.binary:
         # Never offered here, and what DATA would make of it is another message (rule S11).
@@ -273,7 +262,7 @@ def _send_as_data(relay: RelayCore, backend: Backend, slot: ChunkSlot) -> bool:
     if done and slot.last:
         relay.backend_out.append(stuffer.finish())
     if stuffer.fault is not None:
-        _break_off(relay, slot, FAULTS[stuffer.fault])
+        _break_off(relay, slot, words.FAULTS[stuffer.fault])
         return True
     if not done:
         return False
@@ -293,11 +282,11 @@ def _send_as_data(relay: RelayCore, backend: Backend, slot: ChunkSlot) -> bool:
 
 def _break_off(relay: RelayCore, slot: ChunkSlot, reply: bytes) -> None:
     """Give up a message of chunks half-way (rule S15); what else was sent for it is refused as well."""
-    pending = ending.abort_backend(relay)
+    pending = leaving.abort_backend(relay)
     pending.remove(slot)
     refuse_chunk(relay, slot, reply)
     while pending and isinstance(pending[0], ChunkSlot):
-        refuse_chunk(relay, pending[0], b"503 5.5.1 The message has failed, RSET first\r\n")
+        refuse_chunk(relay, pending[0], words.MESSAGE_FAILED)
         del pending[0]
     relay.message_failed = not pending
     ending.finish_transaction(relay, reply)
@@ -308,12 +297,12 @@ def _amid_chunks(relay: RelayCore, backend: Backend, slot: Slot) -> None:
     """Deal with a command that is no chunk, while the backend waits for the rest of a message (rule S15)."""
     verb = slot.verb
     if verb in (RSET, EHLO, HELO, QUIT):
-        pending = ending.abort_backend(relay)
+        pending = leaving.abort_backend(relay)
         ending.finish_transaction(relay, b"")
         relay.ask_again(pending)
         return
     backend.drop(slot)
-    _answer_locally(relay, slot, _OK if verb is NOOP else _BAD_SEQUENCE)
+    _answer_locally(relay, slot, words.OK if verb is NOOP else words.BAD_SEQUENCE)
 
 
 def _answer_locally(relay: RelayCore, slot: Slot, reply: bytes) -> None:
@@ -337,9 +326,9 @@ def answer_without_backend(relay: RelayCore, slots: list[Slot], first: bytes) ->
         elif slot.verb is QUIT:
             relay.say_goodbye(slot)
         elif slot.verb is RSET or slot.verb is NOOP:
-            slot.reply = _OK
+            slot.reply = words.OK
         elif slot.verb is EHLO or slot.verb is HELO:
             relay.ask_again(slots[index:])
             return
         else:
-            _answer_locally(relay, slot, _BAD_SEQUENCE)
+            _answer_locally(relay, slot, words.BAD_SEQUENCE)

@@ -30,7 +30,7 @@ from smtpproxy.smtp.commands import (
     Verb,
 )
 
-from . import ending, introduction, message
+from . import ending, introduction, leaving, message
 from .actions import Action
 from .backend import Event
 from .pipeline import Slot
@@ -63,7 +63,7 @@ def pass_back(relay: RelayCore, _backend: Backend, slot: Slot, reply: Reply) -> 
 
 def nonsense(relay: RelayCore, slot: Slot) -> None:
     """Give up a server whose reply has no meaning there (rule H8)."""
-    ending.backend_lost(relay, f"backend gave {slot.verb.name.decode()} a reply that makes no sense")
+    leaving.backend_lost(relay, f"backend gave {slot.verb.name.decode()} a reply that makes no sense")
 
 
 def _greeting(relay: RelayCore, backend: Backend, slot: Slot, reply: Reply) -> None:
@@ -112,7 +112,7 @@ def greet_again(relay: RelayCore, kept: Backend, slot: Slot) -> None:
 def _turned_away(relay: RelayCore, backend: Backend, reply: Reply) -> None:
     """Let a refusal that came before the client's command be the reply to that command (rule S18)."""
     pending, backend.queue = backend.queue, []
-    ending.leave_backend(relay)
+    leaving.leave_backend(relay)
     message.answer_without_backend(relay, pending, reply.raw)
 
 
@@ -158,7 +158,7 @@ def _second_refused(relay: RelayCore, backend: Backend, slot: Slot) -> None:
     ending.finish_transaction(relay, b"")
     relay.once_only = True
     relay.spoiled = relay.spoiled or backend.secret
-    ending.leave_backend(relay)
+    leaving.leave_backend(relay)
     relay.ask_again([slot, *pending])
 
 
@@ -229,7 +229,7 @@ def _only_once(relay: RelayCore, backend: Backend) -> None:
     """Ask a fresh session what this one, which takes EHLO only once, was to be asked."""
     relay.once_only = True
     pending, backend.queue = backend.queue, []
-    ending.leave_backend(relay)
+    leaving.leave_backend(relay)
     relay.ask_again(pending)
 
 
@@ -263,7 +263,7 @@ def _own_rset(relay: RelayCore, backend: Backend, _slot: Slot, reply: Reply) -> 
     if reply.code < 300:
         backend.transaction = backend.partial = backend.message_refused = False
     else:
-        ending.backend_lost(relay, "backend refused RSET")
+        leaving.backend_lost(relay, "backend refused RSET")
 
 
 def _own_starttls(relay: RelayCore, backend: Backend, _slot: Slot, reply: Reply) -> None:

@@ -1,4 +1,4 @@
-"""How DATA is refused: only once it is sure that nothing was sent behind it (rules S5, H4)."""
+"""How DATA is refused, in both kinds of session: only once nothing can have been sent behind it (rules S5, H4)."""
 
 from __future__ import annotations
 

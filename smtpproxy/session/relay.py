@@ -8,8 +8,8 @@ pipeline leaves, a whole group in one write.  So a burst sent before the greetin
 The relay does no I/O.  Its owner feeds it (``client_received``, ``backend_received`` and the other events); after each
 event it writes ``take_replies()`` to the client and ``backend_out`` to the server, and carries out ``actions`` in
 their order.  ``commands.py`` says what a command does, ``answers.py`` what a server's reply does, ``message.py`` how
-mail data flows, ``introduction.py`` how a server is prepared, ``ending.py`` how all this ends; ``core.py`` is what
-those are made of, ``state.py`` has the facts that they share; here are the events.
+mail data flows, ``introduction.py`` how a server is prepared, ``leaving.py`` how we part from it, ``ending.py`` how a
+session ends; ``core.py`` is what those are made of, ``state.py`` has the facts that they share; here are the events.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from smtpproxy.smtp.commands import GREETING, Wait
 
-from . import ending
+from . import ending, leaving
 from .answers import answer
 from .backend import Backend, ChunkSlot
 from .backend import State as BackendState
@@ -84,7 +84,7 @@ class Relay(RelayCore):
             self.backend = backend
             self._meet_again(backend)
         else:
-            ending.leave_backend(old)
+            leaving.leave_backend(old)
             self.actions, old.actions = old.actions, []
             self.released = old.released
 
@@ -161,7 +161,7 @@ class Relay(RelayCore):
 
     def backend_lost(self, why: str) -> None:
         """Learn that the connection with the server is gone, or of no use any more."""
-        ending.backend_lost(self, why)
+        leaving.backend_lost(self, why)
 
     def backend_failed(self, why: str) -> None:
         """Learn that no server could be reached (the other answer to CONNECT and NEXT_SERVER)."""
@@ -170,7 +170,7 @@ class Relay(RelayCore):
 
     def backend_timed_out(self) -> None:
         """Learn that the server has let its time pass (RFC 5321, 4.5.3.2)."""
-        ending.backend_lost(self, "backend timed out")
+        leaving.backend_lost(self, "backend timed out")
 
     # --- what the owner asks ------------------------------------------------------------------------------------
 

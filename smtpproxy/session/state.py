@@ -1,7 +1,7 @@
 """What a relay knows: the state of one client's session with a backend, with no behaviour of its own.
 
 ``dialogue.py`` has the client's half; ``relay.py`` has the events that change what is here; ``commands.py``,
-``answers.py``, ``message.py`` and ``ending.py`` the rules by which they do.
+``answers.py``, ``message.py``, ``leaving.py`` and ``ending.py`` the rules by which they do.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a client's commands do whoever answers the others: TLS, and what is no command."""
+"""What a client's commands do in both kinds of session: TLS, and what is no command."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from smtpproxy.smtp.commands import (
     is_tls,
 )
 
-from . import ending
+from . import ending, words
 from .frontend import Event, State
 from .refusals import refuse_data
 
@@ -64,17 +64,16 @@ def is_barred(dialogue: Dialogue, command: Slot) -> bool:
         return False
     dialogue.confidential = dialogue.confidential or verb is AUTH
     if verb is not DATA:
-        dialogue.refuse(verb, STARTTLS_FIRST)
+        dialogue.refuse(verb, words.STARTTLS_FIRST)
     elif dialogue.frontend.waiting:
         ending.out_of_step(dialogue, DATA)
     else:
         dialogue.frontend.move(Event.DATA)
         dialogue.pipeline.slots.append(command)
-        refuse_data(dialogue, command, STARTTLS_FIRST)
+        refuse_data(dialogue, command, words.STARTTLS_FIRST)
     return True
 
 
-STARTTLS_FIRST: Final = b"530 5.7.0 Must issue a STARTTLS command first\r\n"
 # BDAT brings octets that have to be thrown away: its own function refuses it. What is no command is refused anyway.
 _BEFORE_TLS: Final = frozenset({EHLO, HELO, LHLO, NOOP, STARTTLS, QUIT, BDAT}) | NO_COMMANDS
 
@@ -103,7 +102,7 @@ def _overlong(dialogue: Dialogue, command: Slot) -> None:
 
 
 def _broken_response(dialogue: Dialogue, command: Slot) -> None:
-    """End the session: the backend is in the middle of an exchange that the client's line cannot continue."""
+    """End the session: it is in the middle of an exchange that the client's line cannot continue."""
     ending.end(dialogue, command.verb, b"554 5.5.0 Bad response in AUTH exchange\r\n", "bad AUTH response")
 
 

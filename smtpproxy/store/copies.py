@@ -84,11 +84,14 @@ class Copies:
             self._copies.move_to_end(key)
             copy.record = rules.after(copy.record, event)
             added(copy.waiting, event)
+            before = len(self._queue)
             self._queue[key] = None
             if len(self._queue) > _MOST_WAITING:
                 oldest, _ = self._queue.popitem(last=False)
                 self._copies[oldest].waiting.clear()
-            self._changed.notify_all()
+            if before in {0, _BATCH - 1}:
+                # Not for each event: the writer would only wake up to go on gathering.
+                self._changed.notify_all()
 
     def batch(self) -> dict[Key, list[Event]]:
         """Wait for events; give some, by key.  Empty when all is written and nothing more will come.

@@ -8,6 +8,7 @@ however the process ends; the last moments may be missing where the machine itse
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import time
@@ -56,6 +57,8 @@ def _make_sure(path: Path, *, create: bool) -> None:
     """
     try:
         path.stat()
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     except FileNotFoundError:
         if not create:
             raise

@@ -313,7 +313,7 @@ def _judge_refusals(story: Story) -> None:
 def _judge_notes(case: Case, connection: Connection, server: Server) -> None:
     """What is noted for the cache is what the rules say (C1 to C6)."""
     found = {(note.finding, note.secure) for note in connection.notes}
-    bad = {secure for finding, secure in found if finding in (Finding.FLUSHED, Finding.HELD_BACK)}
+    bad = {secure for finding, secure in found if finding in (Finding.FLUSHED, Finding.REFUSED, Finding.HELD_BACK)}
     kind = server.fault.kind
     dropped = kind in EARLY_KINDS and server.lost
     reached = kind not in EARLY_KINDS and 0 <= server.fault.at < server.count

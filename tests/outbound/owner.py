@@ -19,10 +19,11 @@ from typing import Any
 
 from smtpproxy.session.actions import Action
 from smtpproxy.session.frontend import State as ClientState
-from smtpproxy.session.outbound.delivery import Delivery, Errand, Stage
+from smtpproxy.session.outbound.delivery import Delivery
 from smtpproxy.session.outbound.notes import Finding, Note
 from smtpproxy.session.outbound.policy import Assumption
 from smtpproxy.session.outbound.remote import Remote
+from smtpproxy.session.outbound.stage import Errand, Stage
 from smtpproxy.session.outbound.states import State
 from smtpproxy.session.outbound.submission import Submission
 from smtpproxy.session.outbound.target import Target, TlsWish, Unroutable
@@ -364,6 +365,7 @@ _EVENTS = {
     Finding.LEARNED: Kind.LEARNED,
     Finding.CONFIRMED: Kind.CONFIRMED,
     Finding.FLUSHED: Kind.FLUSHED,
+    Finding.REFUSED: Kind.REFUSED,
     Finding.HELD_BACK: Kind.HELD,
 }
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict, fields, is_dataclass, replace
-from typing import Any, Final, TypeVar, cast
+from typing import Any, TypeVar, cast
 
+from smtpproxy.ops.escape import escape
 from smtpproxy.ops.probe.facts import Found, Host, Server, Sts
 from smtpproxy.ops.probe.verdicts import is_fine, problems
 
@@ -14,17 +14,12 @@ __all__ = ["document", "escaped"]
 
 T = TypeVar("T")
 
-_UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]|\\")
-
 
 def escaped(value: T) -> T:
-    r"""Give the same value with every text in it escaped: octets outside of ASCII, control characters, backslashes.
-
-    An octet becomes ``\x1b``, a character beyond them ``\u200f``.  Goes through tuples and our dataclasses.
-    """
+    """Give the same value with every text in it escaped; goes through tuples and our dataclasses."""
     result: Any = value
     if isinstance(value, str):
-        result = _UNPRINTABLE.sub(_code, value)
+        result = escape(value)
     elif isinstance(value, tuple):
         result = tuple(map(escaped, value))
     elif is_dataclass(value) and not isinstance(value, type):
@@ -48,10 +43,3 @@ def document(found: Found) -> str:
 
 def _verdict(sts: Sts, host: Host, server: Server) -> dict[str, Any]:
     return {"usable": server.usable, "problems": problems(sts, host, server)}
-
-
-def _code(found: re.Match[str]) -> str:
-    number = ord(found[0])
-    if number < 256:
-        return f"\\x{number:02x}"
-    return f"\\u{number:04x}" if number < 65536 else f"\\U{number:08x}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from smtpproxy.smtp.commands import BDAT, DATA, END_OF_DATA, MAIL, RCPT
 from smtpproxy.smtp.replies import Reply
 
+from .failing import failed
 from .fault import Fault, Kind
 
 if TYPE_CHECKING:
@@ -17,25 +18,24 @@ if TYPE_CHECKING:
 
 _CHANGED: Final = b"451 4.3.0 Remote server has changed, try again\r\n"
 _CLOSING: Final = 421
-NOBODY: Final = b"503 5.5.1 No valid recipients\r\n"
+NO_TRANSACTION: Final = b"503 5.5.1 No valid recipients\r\n"
+"""To DATA or BDAT without MAIL, or without any RCPT that a remote was asked about (RFC 5321, 3.3)."""
 NO_RECIPIENTS: Final = b"554 5.5.1 No valid recipients\r\n"
+"""To a message all of whose recipients remotes have refused (rule C14; RFC 5321, 3.3)."""
 
 
 def answered(delivery: Delivery, remote: Remote, slot: Slot, reply: Reply) -> None:
     """Deal with a reply about the transaction."""
     negative = reply.code >= 400
-    if negative and (remote.used_early or remote.early):
-        remote.refused_early()
-        if remote.tainted and remote.data_position is None and not delivery.spoken:
-            delivery.drop(Fault(Kind.HELLO, "offers less than was known of it"))
-            delivery.again_politely()
+    if negative and remote.tainted:
+        if not _misled(delivery, remote):
             return
-        if remote.tainted:
-            # It may come of our wrong assumption, so it is no verdict; what else is said to this message still counts.
-            reply = Reply(451, _CHANGED)
+        reply = Reply(451, _CHANGED)
+    elif negative:
+        remote.refused_early()
     verb = slot.verb
     if reply.code // 100 == 3 and verb is not DATA:
-        delivery.failed(Fault(Kind.NONSENSE, f"{verb.name.decode()}: {reply.raw!r}"))
+        failed(delivery, Fault(Kind.NONSENSE, f"{verb.name.decode()}: {reply.raw!r}"))
     elif verb is MAIL:
         delivery.progress.mail_refusal = reply.raw if negative else b""
     elif verb is RCPT:
@@ -48,6 +48,19 @@ def answered(delivery: Delivery, remote: Remote, slot: Slot, reply: Reply) -> No
         # A message that will not be finished (rule S15).
         delivery.drop(Fault(Kind.LOST, "refused a chunk"), blame=False)
         delivery.finish(not_closing(reply.raw))
+
+
+def _misled(delivery: Delivery, remote: Remote) -> bool:
+    """Deal with a refusal that may come of our wrong assumption, so that it is no verdict (rules C3, C7).
+
+    Gives whether this try goes on: where another is not allowed, what else is said to this message still counts.
+    """
+    goes_on = remote.data_position is not None or delivery.spoken
+    remote.flush()
+    if not goes_on:
+        delivery.drop(Fault(Kind.HELLO, "offers less than was known of it"))
+        delivery.again_politely()
+    return goes_on
 
 
 def _recipient_answered(delivery: Delivery, remote: Remote, reply: Reply) -> None:
@@ -69,7 +82,7 @@ def _data_answered(delivery: Delivery, remote: Remote, reply: Reply) -> None:
         delivery.leave(remote)
         delivery.finish(reply.raw)
     elif reply.code < 300:
-        delivery.failed(Fault(Kind.NONSENSE, f"DATA: {reply.raw!r}"))
+        failed(delivery, Fault(Kind.NONSENSE, f"DATA: {reply.raw!r}"))
     elif not delivery.accepted:
         # Every recipient was refused, and it waits for a message all the same: it gets none (rule C14).
         delivery.drop(Fault(Kind.LOST, "354 without a recipient"), blame=False)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from smtpproxy.session import ending
+from smtpproxy.session import ending, words
 from smtpproxy.session.frontend import Event, State
-from smtpproxy.session.message import TOO_BIG
 from smtpproxy.session.refusals import refuse_data
-from smtpproxy.session.verbs import COMMON, STARTTLS_FIRST
+from smtpproxy.session.verbs import COMMON
 from smtpproxy.smtp.commands import (
     AUTH,
     AUTH_RESPONSE,
@@ -34,9 +33,10 @@ from smtpproxy.smtp.commands import (
 from smtpproxy.smtp.envelope import parse_mail, parse_rcpt
 
 from . import intake
-from .answers import NOBODY
-from .delivery import Delivery, Stage
+from .answers import NO_TRANSACTION
+from .delivery import Delivery
 from .recipient import Recipient
+from .stage import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,15 +45,13 @@ if TYPE_CHECKING:
 
     from .submission import Submission
 
-_BAD_SEQUENCE: Final = b"503 5.5.1 Bad sequence of commands\r\n"
 _NOT_IMPLEMENTED: Final = b"502 5.5.1 Command not implemented\r\n"
-_OK: Final = b"250 2.0.0 Ok\r\n"
-_BAD_CHUNK: Final = b"521 5.5.4 Bad chunk size, cannot go on\r\n"
+_SAY_LHLO: Final = b"500 5.5.1 LMTP is spoken here, say LHLO\r\n"
 
 
 def _ehlo(submission: Submission, command: Slot) -> None:
     if submission.policy.lmtp:
-        submission.refuse(EHLO, b"500 5.5.1 LMTP is spoken here, say LHLO\r\n")
+        submission.refuse(EHLO, _SAY_LHLO)
     else:
         _hello(submission, command, _keywords(submission))
 
@@ -67,7 +65,7 @@ def _lhlo(submission: Submission, command: Slot) -> None:
 
 def _helo(submission: Submission, command: Slot) -> None:
     if submission.policy.lmtp:
-        submission.refuse(HELO, b"500 5.5.1 LMTP is spoken here, say LHLO\r\n")
+        submission.refuse(HELO, _SAY_LHLO)
     else:
         _hello(submission, command, [])
 
@@ -114,14 +112,14 @@ _WITH_DSN: Final = _WITHOUT_DSN | {b"DSN"}
 
 def _mail(submission: Submission, command: Slot) -> None:
     if not submission.ehlo or submission.mail is not None:
-        submission.refuse(MAIL, _BAD_SEQUENCE if submission.ehlo else b"503 5.5.1 Send EHLO first\r\n")
+        submission.refuse(MAIL, words.BAD_SEQUENCE if submission.ehlo else words.SEND_EHLO_FIRST)
         return
     mail = parse_mail(command.argument, _offered(submission))
     limit = submission.policy.limits.message_size
     if isinstance(mail, bytes):
         submission.refuse(MAIL, mail)
     elif limit is not None and (mail.size or 0) > limit:
-        submission.refuse(MAIL, TOO_BIG)
+        submission.refuse(MAIL, words.TOO_BIG)
     else:
         submission.open_transaction(mail, command.raw)
         submission.answer(MAIL, b"250 2.1.0 Ok\r\n")
@@ -131,10 +129,10 @@ def _rcpt(submission: Submission, command: Slot) -> None:
     mail = submission.mail
     submission.recipients_asked += 1
     if mail is None or submission.chunk_octets >= 0:
-        submission.refuse(RCPT, _BAD_SEQUENCE)
+        submission.refuse(RCPT, words.BAD_SEQUENCE)
         return
     if submission.recipients_asked > submission.policy.limits.recipients:
-        submission.answer(RCPT, b"452 4.5.3 Too many recipients\r\n")
+        submission.answer(RCPT, words.TOO_MANY_RECIPIENTS)
         return
     rcpt = parse_rcpt(command.argument, _offered(submission), smtputf8=mail.smtputf8)
     if isinstance(rcpt, bytes):
@@ -188,7 +186,7 @@ def _data(submission: Submission, command: Slot) -> None:
     submission.pipeline.slots.append(command)
     if submission.mail is None or submission.chunk_octets >= 0 or not submission.recipients:
         # Whoever sends commands in groups did not know that every recipient was refused.
-        refuse_data(submission, command, NOBODY, blame=not submission.recipients_asked)
+        refuse_data(submission, command, NO_TRANSACTION, blame=not submission.recipients_asked)
     else:
         intake.want_data(submission, command)
 
@@ -196,7 +194,7 @@ def _data(submission: Submission, command: Slot) -> None:
 def _bdat(submission: Submission, command: Slot) -> None:
     chunk = parse_chunk_size(command.argument)
     if chunk is None:
-        ending.end(submission, BDAT, _BAD_CHUNK, "bad chunk size")
+        ending.end(submission, BDAT, words.BAD_CHUNK, "bad chunk size")
         return
     size, last = chunk
     refusal = _chunk_refusal(submission, size)
@@ -211,15 +209,15 @@ def _chunk_refusal(submission: Submission, size: int) -> bytes:
     """Give the reply to a chunk that we refuse ourselves, or nothing (rule S9)."""
     limit = submission.policy.limits.message_size
     if submission.policy.starttls_required:
-        return STARTTLS_FIRST
+        return words.STARTTLS_FIRST
     if not submission.policy.chunking:
-        return b"502 5.5.1 BDAT not offered\r\n"
+        return words.BDAT_NOT_OFFERED
     if submission.message_failed:
-        return b"503 5.5.1 The message has failed, RSET first\r\n"
+        return words.MESSAGE_FAILED
     if submission.mail is None or not submission.recipients:
-        return NOBODY
+        return NO_TRANSACTION
     if limit is not None and max(submission.chunk_octets, 0) + size > limit:
-        return TOO_BIG
+        return words.TOO_BIG
     return b""
 
 
@@ -231,11 +229,11 @@ def _rset(submission: Submission, command: Slot) -> None:
         submission.postponed = command
         return
     submission.reset()
-    submission.answer(RSET, _OK)
+    submission.answer(RSET, words.OK)
 
 
 def _noop(submission: Submission, _command: Slot) -> None:
-    submission.answer(NOOP, _OK)
+    submission.answer(NOOP, words.OK)
 
 
 def _vrfy(submission: Submission, _command: Slot) -> None:
@@ -251,7 +249,7 @@ def _quit(submission: Submission, _command: Slot) -> None:
 
 def _auth(submission: Submission, command: Slot) -> None:
     submission.confidential = True
-    submission.refuse(command.verb, b"503 5.5.1 AUTH not available\r\n")
+    submission.refuse(command.verb, words.AUTH_NOT_AVAILABLE)
 
 
 def _not_here(submission: Submission, command: Slot) -> None:

@@ -4,13 +4,13 @@
                            OPENING <--this server will not do--  TALKING
 
 The message comes in here as its own octets, whatever command the client uses, and leaves by BDAT where the remote has
-it, else by DATA.  What was handed to a connection is not kept: once an octet of the message may have left, there is no
-second try, and an end without an answer is reported as unknown (rule C7).
+it, else by DATA.  Once an octet of it may have been handed to the kernel there is no second try, unless the remote has
+refused to begin; an end without an answer is reported as unknown (rule C7).  So what was sent is not kept, but for a
+small message that is wholly here, as long as another try is possible (``message.py``).
 """
 
 from __future__ import annotations
 
-from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, Final
 
 from smtpproxy.smtp.commands import Wait
@@ -18,16 +18,17 @@ from smtpproxy.smtp.envelope import Refusal, mail_line
 
 from . import sending
 from .answers import answered, not_closing
+from .failing import LOST, failed
 from .fault import Fault, Kind
 from .message import Message
 from .recipient import NOBODY
 from .sending import CHUNK
-from .target import TlsWish, Unroutable
+from .stage import Errand, Progress, Stage
+from .target import Unroutable
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from smtpproxy.smtp.chunks import ChunkStuffer
     from smtpproxy.smtp.envelope import Mail
     from smtpproxy.smtp.lineendings import BarePolicy
     from smtpproxy.smtp.offer import Offer
@@ -39,61 +40,13 @@ if TYPE_CHECKING:
     from .target import Target
 
 
-class Stage(IntEnum):
-    """Where a delivery stands."""
-
-    SEARCHING = 1
-    OPENING = 2
-    TALKING = 3
-    DONE = 4
-
-
-class Errand(Enum):
-    """One thing that a delivery wants its owner to do besides writing."""
-
-    FIND_TARGETS = "find out where the message can go, and report by targets_found"
-    OPEN = "lend a kept session with the target, or open one; report by begin or borrow"
-    START_TLS = "begin TLS with the remote, and report by remote_secured"
-    KEEP = "keep the session for another delivery"
-    QUIT = "take leave of the remote, and close without waiting (rule C9)"
-    DROP = "reset the connection: nothing that the remote has half of may count"
-
-
-class Progress:
-    """How far one try has come."""
-
-    __slots__ = (
-        "answered",
-        "by",
-        "finished",
-        "go_ahead",
-        "mail_refusal",
-        "mail_sent",
-        "rcpts_sent",
-        "stuffer",
-    )
-
-    def __init__(self) -> None:
-        self.mail_sent = False
-        self.rcpts_sent = 0
-        self.answered = 0
-        """Recipients that the remote has answered."""
-        self.mail_refusal = b""
-        self.by = b""
-        """How the message leaves: BDAT, DATA, or empty as long as it does not."""
-        self.go_ahead = False
-        self.finished = False
-        """Whether its last octet has been sent."""
-        self.stuffer: ChunkStuffer | None = None
-
-
 class Delivery:
     """One message, one destination, one or more recipients."""
 
     __slots__ = (
-        "_best",
         "actions",
         "bare",
+        "best",
         "destination",
         "errors",
         "holding",
@@ -175,7 +128,7 @@ class Delivery:
         self.holding = False
         """Whether commands wait for the message, which comes without any reply of the remote (rule C8)."""
         self.message = Message(speculation.size if speculation is not None else CHUNK)
-        self._best = b""
+        self.best = b""
         self.reply = b""
         """The last word on the message, with CR LF."""
         self.was_early = False
@@ -267,17 +220,19 @@ class Delivery:
             return
         self.targets = list(found)
         self.stage = Stage.OPENING
-        self._next_target()
+        self.next_target()
 
-    def _next_target(self) -> None:
+    def next_target(self) -> None:
+        """Go on with the next address, or end where there is none."""
         self.polite = self.in_clear = False
         if not self.targets:
-            self.finish(self._best or _UNREACHABLE)
+            self.finish(self.best or _UNREACHABLE)
             return
         self.target = self.targets.pop(0)
-        self._open()
+        self.open()
 
-    def _open(self) -> None:
+    def open(self) -> None:
+        """Ask for a session with the target, and begin anew with it."""
         self.stage = Stage.OPENING
         self.remote = None
         self.progress = Progress()
@@ -308,8 +263,8 @@ class Delivery:
         if self.stage is Stage.DONE:
             return
         self._note_failure(why)
-        self._remember(_UNREACHABLE)
-        self._next_target()
+        self.remember(_UNREACHABLE)
+        self.next_target()
 
     # --- what the remote's connection tells ------------------------------------------------------------------------
 
@@ -324,7 +279,7 @@ class Delivery:
                 return
         self._collect(remote)
         if remote.fault is not None:
-            self.failed(remote.fault)
+            failed(self, remote.fault)
         elif remote.handshake_due:
             remote.handshake_due = False
             self.actions.append(Errand.START_TLS)
@@ -348,7 +303,7 @@ class Delivery:
         if self.stage is Stage.DONE:
             return
         if self.remote is None:
-            self.finish(_LOST)
+            self.finish(LOST)
         else:
             self.remote_lost("cut off", reached=True, handed=handed)
 
@@ -364,7 +319,7 @@ class Delivery:
         if not handed:
             remote.data_position = None
         if reached or handed:
-            self.failed(Fault(Kind.TLS if tls else Kind.LOST, why))
+            failed(self, Fault(Kind.TLS if tls else Kind.LOST, why))
         else:
             # It says nothing about early pipelining that nobody is there.
             self.drop(Fault(Kind.LOST, why), blame=False)
@@ -377,49 +332,16 @@ class Delivery:
 
     # --- failing, and trying again ---------------------------------------------------------------------------------
 
-    def failed(self, fault: Fault) -> None:
-        """Deal with a session that is of no use any more."""
-        remote = self.remote
-        if remote is None:
-            return
-        early, borrowed = remote.early or bool(remote.used_early), remote.borrowed
-        remote.fault = fault
-        unknown = remote.data_position is not None and not remote.refused_at_once
-        finished = self.progress.finished
-        self.drop(fault)
-        self._remember(_WORDS.get(fault.kind) or fault.reply or _LOST)
-        if unknown:
-            # With all of the message sent it may have been taken; else it was certainly not (RFC 1047).
-            self.unknown = finished
-            what = b"Connection lost, fate of the message unknown" if finished else b"Connection lost in the message"
-            self.finish(b"451 4.4.2 " + what + b"\r\n")
-        elif self.message.gone or self.spoken or self.owner is NOBODY:
-            self.finish(self._best)
-        elif borrowed:
-            self._open()
-        elif fault.kind is Kind.TLS and self._may_do_without_tls(remote):
-            # Politely: MAIL never leaves early in clear where TLS is wanted.
-            self.in_clear = self.polite = True
-            self._open()
-        elif early and not self.polite and (fault.kind not in _DEFINITE or remote.tainted):
-            self.again_politely()
-        else:
-            self._next_target()
-
-    def _may_do_without_tls(self, remote: Remote) -> bool:
-        tls = remote.target.tls
-        return tls is TlsWish.OPPORTUNISTIC and not (self.in_clear or remote.policy.refuse_downgrade)
-
     def again_politely(self) -> None:
         """Open another session with the same target, in which nothing is sent before it may be (rule C6)."""
         self.polite = True
-        self._open()
+        self.open()
 
-    def _remember(self, reply: bytes) -> None:
+    def remember(self, reply: bytes) -> None:
         """Keep a last word for when no server is left: rather a temporary one, as another time another may answer."""
         reply = not_closing(reply)
-        if not self._best or self._best[:1] == b"5":
-            self._best = reply
+        if not self.best or self.best[:1] == b"5":
+            self.best = reply
 
     def _note_failure(self, why: str) -> None:
         name = self.target.name if self.target is not None else ""
@@ -470,13 +392,5 @@ class Delivery:
         return remote.wait
 
 
-# What would be no other if nothing had been sent early.
-_DEFINITE: Final = frozenset({Kind.TLS, Kind.LOGIN})
 _UNREACHABLE: Final = b"451 4.4.1 No server of the destination could be reached\r\n"
 _OVERDUE: Final = b"451 4.4.7 Delivery took too long\r\n"
-_LOST: Final = b"451 4.4.2 Connection with the remote server lost\r\n"
-_WORDS: Final = {
-    Kind.TLS: b"451 4.7.5 No TLS with the remote server as it has to be\r\n",
-    Kind.LOGIN: b"451 4.7.8 The remote server did not let us log in\r\n",
-    Kind.NONSENSE: b"451 4.5.0 The remote server broke the protocol\r\n",
-}

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from smtpproxy.session import words
 from smtpproxy.session.frontend import Event
-from smtpproxy.session.message import FAULTS, TOO_BIG
 from smtpproxy.session.pipeline import Slot
 from smtpproxy.session.refusals import refuse_data
 from smtpproxy.smtp.commands import BDAT, DATA, END_OF_DATA
 from smtpproxy.smtp.maildata import MailDataReader
 from smtpproxy.smtp.unstuffing import Unstuffer
 
-from .answers import NO_RECIPIENTS, NOBODY
-from .delivery import Stage
+from .answers import NO_RECIPIENTS, NO_TRANSACTION
+from .stage import Stage
 from .verdicts import tell_verdicts
 
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ def read_data(submission: Submission) -> None:
     octets = unstuffer.receive(piece, last=rest is not None and reader.fault is None)
     limit = submission.policy.limits.message_size
     if not submission.verdict and reader.fault is not None:
-        _refuse_message(submission, FAULTS[reader.fault])
+        _refuse_message(submission, words.FAULTS[reader.fault])
     elif not submission.verdict and limit is not None and reader.octets > limit:
-        _refuse_message(submission, TOO_BIG)
+        _refuse_message(submission, words.TOO_BIG)
     submission.feed(octets)
     if rest is not None:
         submission.reader = submission.unstuffer = None
@@ -111,7 +111,7 @@ def begin_chunk(submission: Submission, slot: Slot, size: int, *, last: bool, re
     submission.chunk_refusal = refusal
     if refusal:
         # Whoever sends commands in groups did not know that every recipient was refused.
-        submission.errors += not (refusal == NOBODY and submission.recipients_asked)
+        submission.errors += not (refusal == NO_TRANSACTION and submission.recipients_asked)
         submission.reset()
         submission.chunk_slot = slot
         submission.message_failed = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from smtpproxy.session.message import FAULTS
+from smtpproxy.session import words
 from smtpproxy.session.pipeline import Slot
 from smtpproxy.smtp.chunks import ChunkStuffer
 from smtpproxy.smtp.commands import BDAT, DATA, END_OF_DATA, MAIL, RCPT
@@ -150,7 +150,7 @@ def _send_stuffed(delivery: Delivery, remote: Remote) -> None:
     end = stuffer.finish() if delivery.message.complete and stuffer.fault is None else b""
     if stuffer.fault is not None:
         delivery.drop(Fault(Kind.LOST, stuffer.fault.value), blame=False)
-        delivery.finish(FAULTS[stuffer.fault])
+        delivery.finish(words.FAULTS[stuffer.fault])
     elif end:
         remote.mail_data_begins()
         remote.write(end)

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 from smtpproxy.session.frontend import State
 
-from .delivery import Delivery, Stage
+from .delivery import Delivery
 from .intake import GO_AHEAD, begin_data
 from .recipient import Recipient
+from .stage import Stage
 
 if TYPE_CHECKING:
     from .submission import Submission

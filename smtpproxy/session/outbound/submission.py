@@ -21,7 +21,8 @@ from smtpproxy.smtp.commands import GREETING
 
 from . import intake, speculating
 from .commands import TABLE
-from .delivery import Delivery, Stage
+from .delivery import Delivery
+from .stage import Stage
 from .verdicts import tell_verdicts
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Submission(ClientSide):
         "recipients",
         "route_of",
         "speculated",
+        "told",
         "unstuffer",
         "whole",
     )
@@ -92,6 +94,8 @@ class Submission(ClientSide):
         """A command that ends the transaction, while the replies to its recipients are still to come."""
         self.whole = False
         """Whether the message is wholly here, and its verdict awaited."""
+        self.told = False
+        """Whether the last word on a message was given, and has not left."""
         self.patience_over = False
         self.reader: MailDataReader | None = None
         self.unstuffer: Unstuffer | None = None
@@ -195,7 +199,8 @@ class Submission(ClientSide):
 
     def take_replies(self, *, hold: bool = True) -> bytes:
         """Give what is to be written to the client: the word on a message waits for nothing behind it."""
-        return super().take_replies(hold=hold and not self.ended)
+        told, self.told = self.told, False
+        return super().take_replies(hold=hold and not told)
 
     # --- going on (Dialogue) -----------------------------------------------------------------------------------------
 

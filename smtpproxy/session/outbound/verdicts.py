@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from smtpproxy.smtp.commands import END_OF_DATA
 
 from .answers import NO_RECIPIENTS
-from .delivery import Stage
+from .stage import Stage
 
 if TYPE_CHECKING:
     from .submission import Submission
@@ -20,6 +20,7 @@ def tell_verdicts(submission: Submission) -> None:
         return
     first, *others = _verdicts(submission) if submission.policy.lmtp else [submission.verdict or _verdict(submission)]
     slot.reply = first
+    submission.told = True
     for reply in others:
         submission.answer(END_OF_DATA, reply)
     submission.end_transaction(first)
