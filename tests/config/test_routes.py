@@ -58,7 +58,8 @@ def test_the_defaults(loaded: Loaded, outbound: str) -> None:
         end_of_data=600.0,
         other=300.0,
         tls_handshake=30.0,
-        delivery=1200.0,
+        others_left=60.0,
+        delivery=240.0,
     )
     assert default == Route(domain=("*",))
 

@@ -1,0 +1,211 @@
+"""Outbound on real sockets: servers that fail or are silent at any step, and what the client hears of it (C7, H9)."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from .outboundproxy import Town, deliver, deliver_by_data, envelope, route
+from .outboundremote import EARLY, SILENCE, Dialogue
+from .process import Settings
+from .tlstools import server_context
+
+SHORT = "250 ms"
+KINDS = ("greeting", "ehlo", "mail", "rcpt", "data", "end_of_data", "other", "tls_handshake", "connect")
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Iterator[Town]:
+    with Town(tmp_path) as made:
+        yield made
+
+
+def only(kind: str) -> Settings:
+    """Time-outs of which one is short."""
+    return {kind: SHORT}
+
+
+def slow(town: Town, kind: str, *, domain: str, spare: Any = None, **script: Any) -> tuple[Any, Settings]:
+    """A server that is silent somewhere, and the route to it."""
+    remote = town.remote(**script)
+    return remote, route([remote] + ([spare] if spare else []), domain, timeouts=only(kind), reuse=False)
+
+
+def test_each_silence_before_the_message_leads_to_the_next_server_when_its_time_is_up(town: Town) -> None:
+    spare = town.remote(keywords=EARLY)
+    scripts: dict[str, Settings] = {
+        "greeting": {"greeting": SILENCE},
+        "ehlo": {"replies": {"EHLO": SILENCE}},
+        "mail": {"replies": {"MAIL": SILENCE}},
+        "rcpt": {"replies": {"RCPT": SILENCE}},
+    }
+    made = {kind: slow(town, kind, domain=f"{kind}.example", spare=spare, **scripts[kind]) for kind in scripts}
+    smarthost = town.smarthost([each[1] for each in made.values()])
+    clients = {kind: smarthost.client() for kind in made}
+    for kind, client in clients.items():
+        client.send(envelope(f"b@{kind}.example".encode()) + b"DATA\r\n")
+    for client in clients.values():
+        assert client.codes(3) == [250, 250, 354]
+        client.send(b"x\r\n.\r\n")
+        assert client.codes(1) == [250]
+        client.sock.close()
+    events = {event["to"]: event for event in smarthost.wait_for("delivery", len(made))}
+    for kind, (remote, _) in made.items():
+        event = events[f"<b@{kind}.example>"]
+        assert event["remote"] == spare.nexthop
+        assert event["failures"] == [f"{remote.nexthop}: timed out"]
+        assert 0.25 <= event["duration"] < 10
+    assert len(spare.messages) == len(made)
+
+
+def test_silence_at_data_or_behind_it_is_the_clients_451(town: Town) -> None:
+    silent_at_data, data = slow(town, "data", domain="data.example", replies={"DATA": SILENCE})
+    _, end = slow(town, "end_of_data", domain="end.example", replies={".": SILENCE})
+    _, chunk = slow(town, "end_of_data", domain="chunk.example", keywords=EARLY, replies={".": SILENCE})
+    smarthost = town.smarthost([data, end, chunk])
+    clients = [smarthost.client() for _ in range(3)]
+    for client, name in zip(clients, (b"data", b"end", b"chunk"), strict=True):
+        client.send(envelope(b"b@" + name + b".example") + b"DATA\r\n")
+        assert client.codes(2) == [250, 250]
+    assert clients[0].reply()[:3] == b"451"
+    for client in clients[1:]:
+        assert client.codes(1) == [354]
+        client.send(b"x\r\n.\r\n")
+    for client in clients[1:]:
+        assert client.reply()[:9] == b"451 4.4.2"
+    for client in clients:
+        assert client.code(b"QUIT") == 221
+        client.sock.close()
+    assert silent_at_data.messages == []
+    smarthost.stop()
+    assert smarthost.counters()["deliveries_unknown"] == 2
+
+
+def test_a_handshake_that_stands_still_ends_when_its_time_is_up(town: Town, pki: Any) -> None:
+    starttls = town.remote(tls=_Deaf())
+    implicit = town.remote(tls=_Deaf(), implicit=True)
+    spare, inside = town.remote(keywords=EARLY), town.remote(tls=server_context(pki.pair(["127.0.0.1"])), implicit=True)
+    verified = {"mode": "implicit", "ca": str(pki.root.path)}
+    short = only("tls_handshake") | only("connect")
+    routes = [
+        route([starttls, spare], "starttls.example", tls={"downgrade": "refuse"}, timeouts=short),
+        route([implicit, inside], "implicit.example", tls=verified, timeouts=short),
+    ]
+    smarthost = town.smarthost(routes)
+    for name in (b"starttls.example", b"implicit.example"):
+        with smarthost.client() as client:
+            assert deliver(client, b"x\r\n", b"b@" + name)[:3] == b"250"
+    for event in smarthost.wait_for("delivery", 2):
+        assert event["duration"] < 5
+        assert event["tries"] == 2
+
+
+class _Deaf(ssl.SSLContext):
+    """A server that never answers in the handshake."""
+
+    def __new__(cls) -> Self:
+        return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
+
+    def wrap_socket(self, sock: Any, *_arguments: Any, **_options: Any) -> Any:
+        while sock.recv(65536):
+            pass
+        raise EOFError
+
+
+def _black_hole() -> socket.socket:
+    """A socket whose queue is full: whoever connects hears nothing."""
+    return socket.create_server(("127.0.0.1", 0), backlog=0)
+
+
+def test_a_server_that_does_not_answer_the_connection_is_given_up(town: Town) -> None:
+    spare = town.remote(keywords=EARLY)
+    with _black_hole() as hole, socket.socket() as one, socket.socket() as two:
+        for filler in (one, two):
+            filler.settimeout(0)
+            filler.connect_ex(hole.getsockname())
+        nexthop = "{}:{}".format(*hole.getsockname())
+        smarthost = town.smarthost([route([nexthop, spare], timeouts=only("connect"))])
+        with smarthost.client() as client:
+            assert deliver(client)[:3] == b"250"
+        event = smarthost.wait_for("delivery")[0]
+        assert (event["remote"], event["failures"]) == (spare.nexthop, [f"{nexthop}: timed out"])
+        assert 0.25 <= event["duration"] < 10
+
+
+def test_all_tries_together_have_their_time_as_long_as_no_message_is_on_its_way(town: Town) -> None:
+    silent = town.remote(greeting=SILENCE)
+    late = town.remote(replies={".": _late})
+    short = only("delivery")
+    proxy = town.smarthost(
+        [
+            route([silent, late], "silent.example", timeouts=short),
+            route([late], "late.example", timeouts=short),
+        ]
+    )
+    with proxy.client() as client:
+        assert deliver_by_data(client, b"x\r\n", b"b@silent.example")[:9] == b"451 4.4.7"
+        assert client.code(b"RSET") == 250
+        assert deliver_by_data(client, b"x\r\n", b"b@late.example")[:3] == b"250"
+        assert client.code(b"QUIT") == 221
+    assert [event["tries"] for event in proxy.wait_for("delivery", 2)] == [1, 1]
+
+
+def _late(dialogue: Dialogue) -> bytes:
+    """Answer when the time of all tries would be up."""
+    dialogue.owner.over.wait(1)
+    return b"250 2.0.0 taken\r\n"
+
+
+def test_a_server_that_takes_no_more_mail_data(town: Town) -> None:
+    remote = town.remote(receive_buffer=4096)
+    smarthost = town.smarthost([route([remote], timeouts=only("data_block"))])
+    with smarthost.client() as client:
+        client.send(envelope() + b"DATA\r\n")
+        assert client.codes(3) == [250, 250, 354]
+        remote.reading.clear()
+        # More than the buffers of the kernel hold: when it is given up, the rest of the message is thrown away.
+        client.send((b"x" * 998 + b"\r\n") * 16_000 + b".\r\n")
+        assert client.reply()[:9] == b"451 4.4.2"
+        assert client.code(b"QUIT") == 221
+    assert remote.messages == []
+
+
+def test_a_greeting_that_is_none_leads_to_the_next_server(town: Town) -> None:
+    spare = town.remote(keywords=EARLY)
+    greetings = (b"554 5.7.1 go away\r\n", b"421 4.3.2 not now\r\n", b"nonsense\r\n", b"354 hi\r\n")
+    remotes = [town.remote(greeting=greeting) for greeting in greetings]
+    routes = [route([remote, spare], f"d{number}.example") for number, remote in enumerate(remotes)]
+    smarthost = town.smarthost(routes)
+    for number in range(len(greetings)):
+        with smarthost.client() as client:
+            assert deliver(client, b"x\r\n", b"b@d%d.example" % number)[:3] == b"250"
+    assert [event["tries"] for event in smarthost.wait_for("delivery", 4)] == [2] * 4
+
+
+def test_the_last_word_where_every_server_fails(town: Town) -> None:
+    refusing, busy = town.remote(greeting=b"554 5.7.1 go away\r\n"), town.remote(greeting=b"421 4.3.2 not now\r\n")
+    routes = [
+        route([town.nobody()], "nobody.example"),
+        route([refusing], "refusing.example"),
+        route([busy], "busy.example"),
+        route([refusing, town.nobody()], "mixed.example"),
+    ]
+    smarthost = town.smarthost(routes)
+    said = {}
+    for name in (b"nobody.example", b"refusing.example", b"busy.example", b"mixed.example"):
+        with smarthost.client() as client:
+            client.send(envelope(b"b@" + name))
+            assert client.codes(1) == [250]
+            said[name.decode()] = client.reply()
+            assert client.code(b"QUIT") == 221
+    assert said == {
+        "nobody.example": b"451 4.4.1 No server of the destination could be reached\r\n",
+        "refusing.example": b"554 5.7.1 go away\r\n",
+        "busy.example": b"451 4.3.2 not now\r\n",
+        "mixed.example": b"451 4.4.1 No server of the destination could be reached\r\n",
+    }
