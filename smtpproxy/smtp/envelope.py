@@ -1,7 +1,7 @@
 """The envelope of a client of an outbound listener: MAIL and RCPT taken apart, and put together for a remote.
 
-The syntax is that of RFC 5321, 4.1.2, with the narrow reading of recipients in ``paths``; only the dots of a local part
-may stand anywhere, as they do in real addresses.  Whatever passes is made of checked parts: a line for a remote holds
+The syntax is that of RFC 5321, 4.1.2, with the narrow reading of domains in ``paths``; the dots of a local part may
+stand anywhere, as they do in real addresses, and what a recipient's local part means is the remote's business.  Whatever passes is made of checked parts: a line for a remote holds
 no control character and is bounded, whatever the client sent.
 """
 
@@ -136,7 +136,7 @@ def parse_rcpt(argument: bytes, offered: frozenset[bytes], *, smtputf8: bool) ->
     A recipient without a domain that all servers would read alike is refused (``paths.recipient_domain``).
     """
     match = _RCPT.match(argument)
-    if match is None or len(match[1]) > MAX_PATH:
+    if match is None or len(match[1]) > MAX_PATH or not _is_utf8(match[1]):
         return BAD_RECIPIENT
     # Where it leads decides its domain alone: what the local part may mean is the remote's business.
     local, _, host = match[1][1:-1].rpartition(b"@")

@@ -189,7 +189,7 @@ def test_a_file_that_is_no_database(known: Known, capsys: pytest.CaptureFixture[
 def test_a_file_that_cannot_be_opened(known: Known, capsys: pytest.CaptureFixture[str]) -> None:
     known.database.mkdir()
     assert known.run("flush", "--all") == 1
-    assert "Is a directory" in capsys.readouterr().err
+    assert "unable to open database file" in capsys.readouterr().err
 
 
 def test_a_mistake_in_the_configuration(known: Known, capsys: pytest.CaptureFixture[str]) -> None:
