@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from smtpproxy.config.fields import Count, Flag, TimeOut, switch
+from smtpproxy.config.fields import Count, Duration, Flag, TimeOut, switch
 from smtpproxy.config.outboundfields import (
     SMTP_PORT,
     Mark,
@@ -90,6 +90,7 @@ class Route(Section):
 
     ``domain``: every spelling in lower case, such as ``example.org``, ``.example.org`` (each name below it, not
     itself), ``*``. ``dsn``: whether its servers can be trusted to send delivery status notifications (RFC 3461).
+    ``rest``: seconds for which an address that could not be reached, or was silent, is tried after all others;
     ``mark``: SO_MARK on our connections, None for none.
     """
 
@@ -100,6 +101,7 @@ class Route(Section):
     order: Literal["listed", "shuffle"] = "listed"
     addresses: Literal["any", "ipv4", "ipv6", "prefer-ipv4", "prefer-ipv6"] = "any"
     most_addresses: Count = 10
+    rest: Duration = 60.0
     tls: RemoteTls = RemoteTls()
     credentials: Credentials | None = None
     early_pipelining: Flag = True

@@ -17,6 +17,7 @@ from smtpproxy.session.outbound.target import TlsWish
 from . import dialling, fastopen
 from .leg import NOBODY, Approach, BackendLeg
 from .parting import part
+from .rests import Rests
 from .servers import Server
 from .tls import TlsLayer
 from .transparent import Ends, OwnConnections
@@ -187,6 +188,7 @@ class Remotes:
         self._count = 0
         self._per_route: dict[RemoteRoute, int] = {}
         self._closed = False
+        self.rests = Rests(clock)
         self.opened = OwnConnections()
         """What we have opened, to know it again if it is redirected to us."""
 

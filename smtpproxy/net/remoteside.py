@@ -36,6 +36,7 @@ class RemoteSide:
 
     __slots__ = (
         "_context",
+        "_heard",
         "_longest",
         "_mark",
         "_number",
@@ -69,6 +70,8 @@ class RemoteSide:
         """Version and cipher of the last connection's TLS; empty: clear text."""
         self.verdict = ""
         """What the last handshake has shown of the remote."""
+        self._heard = False
+        """Whether the remote has said anything in this try."""
         self._progress = self._mark = 0
         self._longest = self._context.remote_route(delivery.route).settings.timeouts.delivery
         self._since = self._context.clock()
@@ -82,6 +85,8 @@ class RemoteSide:
         self._context.targets(self._session, self.delivery, self._targets_found)
 
     def _targets_found(self, found: list[Target] | Unroutable) -> None:
+        if isinstance(found, list):
+            found = self._context.remotes.rests.ordered(found)
         if self.delivery.stage is Stage.SEARCHING:
             self._tell(self._session.submission.targets_found, self.delivery, found, self._context.clock())
 
@@ -91,6 +96,7 @@ class RemoteSide:
         assert target is not None  # noqa: S101  # OPEN is about one; this tells the type checker
         self._since = self._context.clock()
         self.reused = self.fast_open = False
+        self._heard = False
         self.tls = self.verdict = ""
         fresh = delivery.polite or delivery.in_clear
         leg = None if fresh else self._context.remotes.borrow(self, target)
@@ -153,6 +159,9 @@ class RemoteSide:
     def leg_received(self, _leg: BackendLeg, data: bytes) -> None:
         """Take bytes of the remote."""
         self._progress += len(data)
+        if not self._heard and self.leg is not None:
+            self._heard = True
+            self._context.remotes.rests.woke(self.leg.target)
         self._tell(self._session.submission.remote_received, self.delivery, data, self._context.clock())
 
     def leg_lost(self, _leg: BackendLeg, why: str) -> None:
@@ -166,6 +175,8 @@ class RemoteSide:
         self._note_tls(leg)
         tls = leg.tls_trouble or remote.state is RemoteState.TLS
         handed = leg.handed(remote.data_position)
+        if not (self._heard or tls or self.reused):
+            self._context.remotes.rests.rest(leg.target, leg.route.settings.rest)
         event = self._session.submission.remote_lost
         self._tell(event, self.delivery, why, self._context.clock(), reached=leg.reached, handed=handed, tls=tls)
 

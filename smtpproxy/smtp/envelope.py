@@ -1,8 +1,9 @@
 """The envelope of a client of an outbound listener: MAIL and RCPT taken apart, and put together for a remote.
 
 The syntax is that of RFC 5321, 4.1.2, with the narrow reading of domains in ``paths``; the dots of a local part may
-stand anywhere, as they do in real addresses, and what a recipient's local part means is the remote's business.  Whatever passes is made of checked parts: a line for a remote holds
-no control character and is bounded, whatever the client sent.
+stand anywhere, as they do in real addresses, and what a recipient's local part means is the remote's business.
+Whatever passes is made of checked parts: a line for a remote holds no control character and is bounded, whatever the
+client sent.
 """
 
 from __future__ import annotations

@@ -38,7 +38,12 @@ def route(loaded: Loaded, text: str, settings: str = "") -> Route:
 def test_the_defaults(loaded: Loaded, outbound: str) -> None:
     default = route(loaded, outbound)
     assert (default.domain, default.lookup, default.nexthops, default.port) == (("*",), "mx", (), 25)
-    assert (default.order, default.addresses, default.most_addresses) == ("listed", "any", 10)
+    assert (default.order, default.addresses, default.most_addresses, default.rest) == (
+        "listed",
+        "any",
+        10,
+        60.0,
+    )
     tls = default.tls
     assert (tls.mode, tls.dane, tls.mta_sts, tls.downgrade) == ("opportunistic", True, True, "log")
     assert (tls.name, tls.sni, tls.ca, tls.pins, tls.certificate) == (None, None, "system", (), None)
