@@ -57,7 +57,7 @@ def _make_sure(path: Path, *, create: bool) -> None:
     """
     try:
         path.stat()
-        if not os.access(path, os.R_OK | os.W_OK):
+        if not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     except FileNotFoundError:
         if not create:

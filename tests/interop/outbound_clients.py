@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -25,21 +24,6 @@ class RelayingPostfix(Postfix):
 
     def _doors(self) -> str:
         return f"{super()._doors()}\nlmtp unix - - n - - lmtp\nscache unix - - n - 1 scache"
-
-    def _make_queue(self) -> None:
-        """Before it reads its configuration for the first time, leave nothing in there twice.
-
-        Each of its programs would warn of that, and all of them together fill the socket of the one that writes the
-        log, before that one has started; it never does then.
-        """
-        file = self.folder / "etc/main.cf"
-        entries: dict[str, str] = {}
-        for line in file.read_text(encoding="ascii").splitlines(keepends=True):
-            name = line.split("=")[0].strip() if line[:1].strip() else next(reversed(entries), "")
-            entries[name] = entries.pop(name) + line if not line[:1].strip() and name in entries else line
-        file.write_text("".join(entries.values()), encoding="ascii")
-        os.utime(file, (0, 0))
-        super()._make_queue()
 
     def outcome(self, message: Sample, recipient: str) -> str:
         """What its log says of a recipient of a message, the last time: `status=` and what follows."""

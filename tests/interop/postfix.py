@@ -55,14 +55,13 @@ message_size_limit = 104857600
 mailbox_size_limit = 0
 in_flow_delay = 0
 queue_run_delay = 1s
-minimal_backoff_time = 1s
+minimal_backoff_time = 2s
 maximal_backoff_time = 5s
 smtpd_client_connection_count_limit = 0
 smtpd_error_sleep_time = 0
 smtpd_soft_error_limit = 1000
 smtpd_hard_error_limit = 1000
 virtual_destination_concurrency_limit = 8
-{extra}
 """
 
 MASTER_CF = """\
@@ -104,6 +103,24 @@ def master_program() -> Path:
 Settings = dict[str, str]
 
 
+def _with(main: str, settings: Settings) -> str:
+    """The text of main.cf with other settings, each name once.
+
+    Each of Postfix's programs would warn of one that is there twice, and all of them together fill the socket of the
+    one that writes the log, before that one has started; it never does then.
+    """
+    entries: dict[str, str] = {}
+    name = ""
+    for line in main.splitlines(keepends=True):
+        if line[:1].isspace():
+            entries[name] += line
+        else:
+            name = line.partition("=")[0].strip()
+            entries[name] = line
+    entries |= {name: f"{name} = {value}\n" for name, value in settings.items()}
+    return "".join(entries.values())
+
+
 @dataclass
 class Postfix:
     """One private instance; `start` and `stop` as often as a test wants, always on the same ports.
@@ -124,10 +141,9 @@ class Postfix:
 
     def start(self) -> None:
         """Write the configuration and start; returns when the port is listened on."""
-        extra = "\n".join(f"{name} = {value}" for name, value in self.settings.items())
         for name in ("etc", "queue", "data", "box"):
             (self.folder / name).mkdir(exist_ok=True)
-        main = MAIN_CF.format(folder=self.folder, extra=extra)
+        main = _with(MAIN_CF.format(folder=self.folder), self.settings)
         for name, text in (("main.cf", main), ("master.cf", MASTER_CF.format(doors=self._doors()))):
             file = self.folder / "etc" / name
             file.write_text(text, encoding="ascii")

@@ -38,7 +38,7 @@ def outbound(text: str) -> Iterator[Outbound]:
         yield made
     finally:
         made.retire()
-        made.stop(None)
+        made.stop([])
 
 
 def target(made: Outbound) -> Target:

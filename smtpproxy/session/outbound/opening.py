@@ -68,6 +68,8 @@ def _refused(remote: Remote, kind: Kind, what: str, reply: Reply) -> None:
 
 def _helo_answered(remote: Remote, reply: Reply) -> None:
     if reply.code // 100 == 2:
+        # That it does not know EHLO was no refusal of anything.
+        remote.failed = False
         _learn(remote, Offer.NONE)
     else:
         _refused(remote, Kind.HELLO, "HELO", reply)
