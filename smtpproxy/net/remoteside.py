@@ -301,9 +301,13 @@ class RemoteSide:
             self.end()
         elif self._overdue(now):
             self._lost("timed out")
-        elif not delivery.progress.by and now - delivery.started > self._longest:
-            # From when a message is on its way, each wait has its own time.
+        elif now - delivery.started > self._longest and self._is_ours(delivery):
             self._tell(self._session.submission.delivery_overdue, delivery, now)
+
+    @staticmethod
+    def _is_ours(delivery: Delivery) -> bool:
+        """Say whether it is we whom the client waits for, and no message is on its way, which has times of its own."""
+        return not (delivery.progress.by or delivery.settled or delivery.holding)
 
     def _overdue(self, now: float) -> bool:
         leg, remote = self.leg, self.delivery.remote

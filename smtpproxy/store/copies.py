@@ -29,11 +29,12 @@ _BATCH: Final = 500  # keys in one batch
 class _Copy:
     """What is known here of one record."""
 
-    __slots__ = ("checked", "record", "waiting", "writing")
+    __slots__ = ("batch", "checked", "record", "waiting", "writing")
 
     def __init__(self) -> None:
         self.record: Record | None = None  # with all events applied
         self.checked = float("-inf")  # when it was read from the file or written to it
+        self.batch = 0  # the last one that had it
         self.writing: list[Event] = []  # in the writer's hands
         self.waiting: list[Event] = []  # to be written after those
 
@@ -47,6 +48,8 @@ class Copies:
         self._queue: OrderedDict[Key, None] = OrderedDict()  # keys with events that wait
         self._writing: list[Key] = []
         self._closed = False
+        self.batches = 0
+        """How many batches have been written."""
 
     def known(self, key: Key, now: float) -> tuple[bool, Record | None]:
         """Say whether a copy is young enough to be believed at ``now`` (seconds, monotonic), and give it."""
@@ -57,13 +60,17 @@ class Copies:
             self._copies.move_to_end(key)
             return now - copy.checked < _BELIEVED, copy.record
 
-    def read(self, key: Key, record: Record | None, now: float, rules: Rules) -> Record | None:
+    def read(self, key: Key, record: Record | None, now: float, rules: Rules, *, batches: int) -> Record | None:
         """Take what the file says at ``now``; give it with the events that are not in the file yet.
 
-        One that has just been written may be applied twice; that makes a count too high by one, no more.
+        ``batches``: the value of that attribute before the file was asked.  Where the record was written since, the
+        answer may be from before that, and what is known here is newer.  An event that has just been written may be
+        applied twice; that makes a count too high by one, no more.
         """
         with self._changed:
             copy = self._copies.get(key)
+            if copy is not None and copy.batch > batches:
+                return copy.record
             if copy is None:
                 if record is None:
                     return None
@@ -114,12 +121,14 @@ class Copies:
     def written(self, outcome: Mapping[Key, Record | None], now: float, rules: Rules) -> None:
         """Take what the records of the last batch have become in the file."""
         with self._changed:
+            self.batches += 1
             for key, record in outcome.items():
                 copy = self._copies.get(key)
                 if copy is not None:
                     copy.writing = []
                     copy.record = _applied(record, copy.waiting, rules)
                     copy.checked = now
+                    copy.batch = self.batches
             self._writing = []
             self._changed.notify_all()
 

@@ -86,7 +86,8 @@ class SqliteStore:
         fresh, record = self._copies.known(key, now)
         if not fresh and self._reader is not None:
             try:
-                record = self._copies.read(key, self._reader.get(key), now, self._rules)
+                batches = self._copies.batches
+                record = self._copies.read(key, self._reader.get(key), now, self._rules, batches=batches)
             except sqlite3.Error as error:
                 if not isinstance(error, sqlite3.OperationalError):
                     self._give_up(error)

@@ -49,9 +49,21 @@ def test_what_another_process_has_written_is_seen_with_what_is_not_written_yet(c
     copies.batch()
     copies.happened(KEY, confirmed(1), RULES)
     theirs = RULES.after(RULES.after(None, learned(-10)), Event(Kind.HELD, NOW - 5))
-    seen = copies.read(KEY, theirs, 0.0, RULES)
+    seen = copies.read(KEY, theirs, 0.0, RULES, batches=copies.batches)
     assert seen is not None
     assert (seen.confirmed, seen.holds) == (1, 1)
+
+
+def test_an_answer_of_the_file_from_before_a_write_is_not_believed(copies: Copies) -> None:
+    copies.happened(KEY, learned(0), RULES)
+    copies.batch()
+    before = copies.batches
+    written = RULES.after(None, learned(0))
+    copies.written({KEY: written}, 0.0, RULES)
+    assert copies.read(KEY, None, 1.0, RULES, batches=before) == written
+    assert known(copies) == written
+    # One from behind it is: another process has forgotten it.
+    assert copies.read(KEY, None, 2.0, RULES, batches=copies.batches) is None
 
 
 def test_what_could_not_be_written_is_given_again(copies: Copies) -> None:
