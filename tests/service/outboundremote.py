@@ -64,6 +64,8 @@ class Dialogue:
         """Commands, in their order; ``tls`` for a handshake."""
         self.early = b""
         """What had come before the greeting was said."""
+        self.resumed = False
+        """Whether its TLS session was resumed."""
         self.turned_away = False
         """Whether its greeting was a refusal."""
         self.ended = threading.Event()
@@ -115,6 +117,7 @@ class Dialogue:
         self.sock = self.script.tls.wrap_socket(self.sock, server_side=True, do_handshake_on_connect=False)
         self.owner.watch(self.sock)
         self.sock.do_handshake()
+        self.resumed = self.sock.session_reused
         self.heard.append("tls")
 
     def _say(self, reply: Reply) -> bool:
