@@ -47,7 +47,7 @@ def main(options: argparse.Namespace) -> int:
 
 def _check_passwords(config: Config) -> int:
     """Look whether every password that routes need can be read; give 0 if so, else 1."""
-    from smtpproxy.net.remoteroute import SecretError, read_credentials  # noqa: PLC0415  (only where there are routes)
+    from smtpproxy.net.remoteroute import SecretError, read_credentials  # noqa: PLC0415  (as above)
 
     status = 0
     for route in config.routes:

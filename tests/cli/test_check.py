@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,6 +36,32 @@ def test_every_mistake_is_printed(written: Written, capsys: Capture) -> None:
         f"{file}:4: log.level: debug, info, warning or error is expected, not 'loud'\n"
         f"{file}:5: tls: unknown key; it belongs into listeners, backends or routes\n"
     )
+
+
+ROUTE = """routes:
+  - domain: example.net
+    nexthops: ["192.0.2.2:587"]
+    tls: {mode: verified}
+    credentials: {user: us, %s}
+"""
+
+
+def test_a_password_that_cannot_be_had(written: Written, capsys: Capture, tmp_path: Path) -> None:
+    file = written("192.0.2.1:25", more=ROUTE % "password_file: password")
+    assert main(["check", "-c", file]) == 1
+    out, err = capsys.readouterr()
+    assert out == f"{file}: no mistakes\n"
+    assert err.startswith(f"route example.net: the password in {tmp_path / 'password'} cannot be read: ")
+    file = written("192.0.2.1:25", more=ROUTE % "password_env: NOT_THERE_AT_ALL")
+    assert main(["check", "-c", file]) == 1
+    assert "NOT_THERE_AT_ALL" in capsys.readouterr().err
+
+
+def test_a_password_that_can_be_had_is_not_shown(written: Written, capsys: Capture, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("hush\n")
+    file = written("192.0.2.1:25", more=ROUTE % "password_file: password")
+    assert main(["check", "-c", file]) == 0
+    assert capsys.readouterr() == (f"{file}: no mistakes\n", "")
 
 
 def test_without_relay_nothing_is_connected_to(written: Written, server: Server) -> None:

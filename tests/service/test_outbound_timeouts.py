@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -135,6 +136,21 @@ def test_a_server_that_does_not_answer_the_connection_is_given_up(town: Town) ->
         event = smarthost.wait_for("delivery")[0]
         assert (event["remote"], event["failures"]) == (spare.nexthop, [f"{nexthop}: timed out"])
         assert 0.25 <= event["duration"] < 10
+
+
+def test_the_time_that_the_client_takes_is_not_counted_as_ours(town: Town) -> None:
+    remote = town.remote()
+    smarthost = town.smarthost([route([remote], timeouts=only("delivery"))])
+    with smarthost.client() as client:
+        client.send(envelope())
+        assert client.codes(2) == [250, 250]
+        # Several looks at the clock, each after the time is up.
+        time.sleep(1.5)
+        client.send(b"DATA\r\n")
+        assert client.codes(1) == [354]
+        client.send(b"x\r\n.\r\n")
+        assert client.codes(1) == [250]
+    assert len(remote.messages) == 1
 
 
 def test_all_tries_together_have_their_time_as_long_as_no_message_is_on_its_way(town: Town) -> None:
