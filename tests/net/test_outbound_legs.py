@@ -110,6 +110,14 @@ def test_c7_what_left_on_a_connection_that_was_there_has_left_however_it_ends(tr
     assert leg.reached
 
 
+def test_c7_nothing_has_left_for_a_server_that_turned_out_to_be_the_wrong_one() -> None:
+    # What was to be said inside TLS is kept until the certificate was judged.
+    leg, _owner = lean(Wire(connected=True))
+    leg.send(FLIGHT, POSITION)
+    leg.tls_trouble = True
+    assert not leg.handed(POSITION)
+
+
 @pytest.mark.parametrize("trouble", [errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ETIMEDOUT])
 def test_c7_nothing_has_left_where_no_connection_came_about(trouble: int) -> None:
     wire = Wire(connected=False, takes=0)

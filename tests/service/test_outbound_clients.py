@@ -152,6 +152,19 @@ def test_lmtp_a_slow_and_a_fast_destination_each_have_the_whole_message(town: To
     assert [len(recipients) for _, recipients, _ in slow.messages] == [2, 2]
 
 
+def test_lmtp_only_so_many_destinations_at_a_time(town: Town) -> None:
+    remotes = [town.remote(keywords=EARLY) for _ in range(3)]
+    routes = [route([remote], f"d{number}.example") for number, remote in enumerate(remotes)]
+    proxy = town.smarthost(routes, listener={"protocol": "lmtp", "limits": {"destinations": 2}})
+    with Client(proxy.address()) as client:
+        assert b"LMTP" in client.reply()
+        assert client.code(b"LHLO client.example") == 250
+        recipients = [f"b@d{number}.example".encode() for number in (0, 1, 2, 1)]
+        client.send(envelope(*recipients) + chunk(b"x\r\n"))
+        assert client.codes(8) == [250, 250, 250, 452, 250, 250, 250, 250]
+    assert [len(remote.messages) for remote in remotes] == [1, 1, 0]
+
+
 def test_lmtp_all_destinations_are_asked_at_the_same_time(town: Town) -> None:
     together = threading.Barrier(3, timeout=PATIENCE)
     remotes = [town.remote(keywords=EARLY, greeting=_when_all_are_there(together)) for _ in range(3)]

@@ -138,6 +138,16 @@ def test_a_server_that_does_not_answer_the_connection_is_given_up(town: Town) ->
         assert 0.25 <= event["duration"] < 10
 
 
+def test_a_silent_server_is_not_waited_for_while_there_are_others(town: Town) -> None:
+    silent, deaf, spare = town.remote(greeting=SILENCE), town.remote(replies={"EHLO": SILENCE}), town.remote()
+    smarthost = town.smarthost([route([silent, deaf, spare], timeouts=only("others_left"))])
+    with smarthost.client() as client:
+        assert deliver(client)[:3] == b"250"
+    event = smarthost.wait_for("delivery")[0]
+    assert event["remote"] == spare.nexthop
+    assert event["failures"] == [f"{remote.nexthop}: timed out" for remote in (silent, deaf)]
+
+
 def test_the_time_that_the_client_takes_is_not_counted_as_ours(town: Town) -> None:
     remote = town.remote()
     smarthost = town.smarthost([route([remote], timeouts=only("delivery"))])

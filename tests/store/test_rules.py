@@ -14,7 +14,7 @@ from .remotes import CHANGED, HOUR, LINES
 
 NOW = 1_800_000_000.0
 RULES = Rules()
-KINDS = st.sampled_from([Kind.LEARNED, Kind.CONFIRMED, Kind.CONFIRMED, Kind.FLUSHED, Kind.HELD])
+KINDS = st.sampled_from([Kind.LEARNED, Kind.CONFIRMED, Kind.CONFIRMED, Kind.FLUSHED, Kind.REFUSED, Kind.HELD])
 HAPPENINGS = st.lists(st.tuples(KINDS, st.sampled_from([None, LINES, CHANGED])), max_size=30)
 
 
@@ -28,6 +28,28 @@ def events(happenings: list[tuple[Kind, tuple[bytes, ...] | None]]) -> list[Even
             given_lines = lines if kind is Kind.CONFIRMED else None
         told.append(Event(kind, NOW + number, given_lines))
     return told
+
+
+def _after_three(kind: Kind) -> Record:
+    """A record that was learned and then met with this, three times in a row."""
+    record: Record | None = None
+    for second in range(3):
+        record = RULES.after(record, Event(Kind.LEARNED, NOW + 2 * second, LINES))
+        record = RULES.after(record, Event(kind, NOW + 2 * second + 1))
+    assert record is not None
+    return record
+
+
+def test_c4_ordinary_refusals_flush_but_are_no_flaps() -> None:
+    now = NOW + 6
+    flapping, refused = _after_three(Kind.FLUSHED), _after_three(Kind.REFUSED)
+    assert RULES.is_held(flapping, now)
+    assert not RULES.is_held(refused, now)
+    assert not refused.usable
+    learned = RULES.after(refused, Event(Kind.LEARNED, now, LINES))
+    entry = RULES.entry(learned, now)
+    assert entry is not None
+    assert entry.early
 
 
 def test_confirmations_are_two_events() -> None:
