@@ -16,6 +16,9 @@ from .process import Settings
 from .waiting import PATIENCE, eventually
 
 MIB = 1 << 20
+LINE = b"x" * 1022 + b"\r\n"
+SMALL = 65536
+"""A buffer that the kernel does not enlarge: one of its own choice may hold a whole message (32 MiB have been seen)."""
 
 
 @pytest.fixture
@@ -84,18 +87,17 @@ def _wait_for_the_end(dialogue: Dialogue) -> bytes:
 
 
 def test_memory_is_bounded_where_a_remote_does_not_read(town: Town) -> None:
-    remotes = [town.remote(keywords=words) for words in (PLAIN, EARLY)]
+    remotes = [town.remote(keywords=words, receive_buffer=SMALL) for words in (PLAIN, EARLY)]
     proxy = town.smarthost([route([remotes[0]], "data.example"), route([remotes[1]], "chunks.example")])
-    line = b"x" * 1022 + b"\r\n"
-    for remote, name, size in ((remotes[0], b"data.example", 32), (remotes[1], b"chunks.example", 64)):
-        text = line * (size * 1024)
+    text = LINE * (64 * 1024)
+    for remote, name in ((remotes[0], b"data.example"), (remotes[1], b"chunks.example")):
         with proxy.client() as client:
             client.send(envelope(b"b@" + name) + b"DATA\r\n")
             assert client.codes(3) == [250, 250, 354]
             before = proxy.memory()
             remote.reading.clear()
             sent = client.send_what_fits(text)
-            assert sent < 24 * MIB
+            assert sent < len(text), "it was all taken, by whom?"
             assert proxy.memory() - before < 8 * MIB
             remote.reading.set()
             for begin in range(sent, len(text), MIB):
@@ -111,12 +113,13 @@ def test_h9_a_client_that_reads_no_replies_is_read_no_more(town: Town) -> None:
     proxy = town.smarthost([route([remote])], listener={"limits": {"errors": 1_000_000}})
     with Client(proxy.address(), receive_buffer=4096) as client:
         before = proxy.memory()
-        assert client.send_what_fits(b"NOOP\r\n" * 4_000_000) < 20_000_000
+        commands = b"NOOP\r\n" * 10_000_000
+        assert client.send_what_fits(commands) < len(commands)
         assert proxy.memory() - before < 16 * MIB
 
 
 def test_lmtp_a_slow_and_a_fast_destination_each_have_the_whole_message(town: Town, tmp_path: Path) -> None:
-    slow, fast = town.remote(keywords=PLAIN), town.remote(keywords=EARLY)
+    slow, fast = town.remote(keywords=PLAIN, receive_buffer=SMALL), town.remote(keywords=EARLY)
     refusing = town.remote(keywords=EARLY, replies={".": b"554 5.7.1 spam\r\n"})
     routes = [
         route([slow], "slow.example"),
@@ -132,7 +135,8 @@ def test_lmtp_a_slow_and_a_fast_destination_each_have_the_whole_message(town: To
     proxy = town.smarthost(routes, listeners)
     names = ["fast", "slow", "refusing", "nobody", "slow"]
     recipients = [f"b{number}@{name}.example".encode() for number, name in enumerate(names)]
-    text = (b"x" * 1022 + b"\r\n") * 16 * 1024
+    much = LINE * (64 * 1024)
+    texts = []
     for place in (("127.0.0.1", port), address):
         with Client(place) as client:
             assert b"LMTP" in client.reply()
@@ -142,13 +146,14 @@ def test_lmtp_a_slow_and_a_fast_destination_each_have_the_whole_message(town: To
             assert client.codes(7) == [250, 250, 250, 250, 451, 250, 354]
             slow.reading.clear()
             before = proxy.memory()
-            sent = client.send_what_fits(text)
-            assert sent < len(text)
+            sent = client.send_what_fits(much)
+            assert sent < len(much), "it was all taken, by whom?"
             assert proxy.memory() - before < 16 * MIB
             slow.reading.set()
-            client.send(text[sent:] + b".\r\n")
+            texts.append(much[: -(-sent // len(LINE)) * len(LINE)])
+            client.send(texts[-1][sent:] + b".\r\n")
             assert client.codes(4) == [250, 250, 554, 250]
-    assert slow.texts == fast.texts == [text, text]
+    assert slow.texts == fast.texts == texts
     assert [len(recipients) for _, recipients, _ in slow.messages] == [2, 2]
 
 

@@ -107,10 +107,10 @@ def test_c16_an_opportunistic_handshake_that_fails_gets_one_retry_in_clear(town:
     remote = town.remote(keywords=EARLY, tls=broken)
     smarthost = town.smarthost(once(remote, tls=tls(pki, "opportunistic")))
     assert ask(smarthost) == b"250 2.0.0 taken\r\n"
-    assert [dialogue.verbs for dialogue in remote.dialogues] == [
-        ["EHLO", "STARTTLS"],
-        ["EHLO", "MAIL", "RCPT", "BDAT"],
-    ]
+    broken_off, taken = remote.dialogues
+    assert broken_off.verbs == ["EHLO", "STARTTLS"]
+    # The client's leave lets the session go, and its QUIT may be there already.
+    assert taken.verbs[:4] == ["EHLO", "MAIL", "RCPT", "BDAT"]
     event = smarthost.wait_for("delivery")[0]
     assert (event["tries"], event.get("tls")) == (2, None)
     assert "handshake failed" in event["failures"][0]

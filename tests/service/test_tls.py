@@ -165,7 +165,7 @@ def test_h9_a_server_that_stops_to_read_does_not_fill_the_memory(proxy: MakeProx
     )
     process.start()
     line = b"".join(b"%032x" % number for number in range(2)) + b"\r\n"
-    message = (line * (MIB // len(line))) * 32
+    message = (line * (MIB // len(line))) * 64
     with Client(process.address()) as client:
         client.secure(client_context(pki)).begin().begin_data()
         before = process.memory()
