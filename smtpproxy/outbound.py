@@ -130,7 +130,8 @@ class Outbound:
 
         settings = self._config.mta_sts
         self._https = HttpsTls(settings, self._report, _now)
-        fetch = PolicyFetcher(agent(self._reactor, self._https, settings.timeout), self._reactor, settings.timeout)
+        client = agent(self._reactor, self._resolver, self._https, settings.timeout)
+        fetch = PolicyFetcher(client, self._reactor, settings.timeout)
         return MtaSts(
             self._resolver, fetch, self._reactor.seconds, journal.policy_fetch_failed, entries=settings.entries
         )

@@ -127,12 +127,13 @@ def _order(reactor: Any, options: argparse.Namespace, config: Config | None) -> 
     from smtpproxy.ops.probe.trial import Envelope  # noqa: PLC0415  (the same)
     from smtpproxy.ops.probe.visit import Tools  # noqa: PLC0415  (the same)
 
+    resolver = Resolver(reactor, reactor, Dns() if config is None else config.dns)
     settings = RemoteTls() if options.ca is None else RemoteTls(ca=options.ca)
     view = None if options.no_tls else TlsView(settings, _now)
     return Probe(
         Tools(reactor, _hostname(config), options.timeout, view),
-        Resolver(reactor, reactor, Dns() if config is None else config.dns),
-        policy_fetcher(reactor, MtaSts() if config is None else config.mta_sts, _now),
+        resolver,
+        policy_fetcher(reactor, resolver, MtaSts() if config is None else config.mta_sts, _now),
         None if options.recipient is None else Envelope(options.sender, options.recipient),
     )
 

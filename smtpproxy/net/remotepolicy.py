@@ -53,6 +53,12 @@ class RemotePolicy:
         self._mta_sts = mta_sts
         self._report = report
 
+    def prepare(self, route: Route, domain: str) -> None:
+        """See TlsPolicy: the policy of MTA-STS is asked for at the same time as the MX, not after it."""
+        settings = route.tls
+        if self._mta_sts is not None and settings.mta_sts and _is_open(settings):
+            self._mta_sts.find(domain, _kept)
+
     def decide(
         self,
         route: Route,
@@ -63,7 +69,7 @@ class RemotePolicy:
         """See TlsPolicy."""
         settings = route.tls
         decision = _Decision(self._report, settings, domain, hosts, found)
-        if settings.mode == "none" or is_proved_by_route(settings) or hosts[0].source not in {"mx", "implicit"}:
+        if not _is_open(settings) or hosts[0].source not in {"mx", "implicit"}:
             decision.settle()
             return
         if settings.dane:
@@ -72,6 +78,15 @@ class RemotePolicy:
         if settings.mta_sts and self._mta_sts is not None:
             decision.wait_for_policy(self._mta_sts)
         decision.settle()
+
+
+def _is_open(settings: Settings) -> bool:
+    """Whether DNS has a say, for hosts that it has named."""
+    return settings.mode != "none" and not is_proved_by_route(settings)
+
+
+def _kept(_policy: StsPolicy | None) -> None:
+    """Mind nothing: the answer is remembered for whoever decides."""
 
 
 class _Decision:

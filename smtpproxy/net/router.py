@@ -125,7 +125,7 @@ class Router:
         elif not is_hostname(name):
             found(unroutable(b"550 5.1.2", "No such domain can exist"))
         else:
-            find_mx(self._resolver, name, route.port, self._random, search.step(self._hosts_known, search))
+            search.step(self._look_up, search)()
 
     def targets_at(self, route: Route, address: str, port: int, found: Found) -> None:
         """Give the target at an address that the client itself has chosen, without asking DNS; else as ``targets``."""
@@ -133,6 +133,11 @@ class Router:
         host.addresses = (address,)
         search = _Search(route, "", found)
         search.step(self._policy.decide)(route, "", [host], search.step(self._decided, search))
+
+    def _look_up(self, search: _Search) -> None:
+        known = search.step(self._hosts_known, search)
+        self._policy.prepare(search.route, search.domain)
+        find_mx(self._resolver, search.domain, search.route.port, self._random, known)
 
     def _nexthops(self, route: Route) -> list[MxHost]:
         order = list(route.nexthops)

@@ -19,6 +19,7 @@ from zope.interface import implementer
 
 from smtpproxy.config import Protection
 
+from .dnsnames import NamedReactor
 from .servernames import ask_for, misnamed
 from .stspolicy import LONGEST_POLICY, StsError
 from .tls import words_for
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from smtpproxy.config import MtaSts as Settings
 
+    from .resolver import Resolver
     from .tlsfiles import TlsReport
 
 __all__ = ["HttpsTls", "PolicyFetcher", "agent"]
@@ -99,8 +101,9 @@ class _CheckedConnection(SSL.Connection):
         return not self._why
 
 
-def agent(reactor: Any, tls: HttpsTls, timeout: float) -> Agent:
+def agent(reactor: Any, resolver: Resolver, tls: HttpsTls, timeout: float) -> Agent:
     """Make a client that keeps no connection; it follows no redirect. ``timeout``: seconds to connect."""
+    reactor = NamedReactor(reactor, resolver)
     return Agent(reactor, tls, connectTimeout=timeout, pool=HTTPConnectionPool(reactor, persistent=False))
 
 

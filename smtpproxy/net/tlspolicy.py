@@ -90,6 +90,9 @@ The last is the owner's: here only its attribute ``key`` counts, which must be h
 class TlsPolicy(Protocol):
     """Decides on the hosts of a destination."""
 
+    def prepare(self, route: Route, domain: str) -> None:
+        """Begin to ask for what does not depend on the hosts of a domain (an A-label), while these are looked for."""
+
     def decide(
         self,
         route: Route,

@@ -177,6 +177,28 @@ def decide(
     return found
 
 
+@pytest.mark.parametrize(
+    ("tls", "asked"),
+    [
+        ({}, ["example.org"]),
+        ({"mode": "verified"}, ["example.org"]),
+        ({"mode": "none"}, []),
+        ({"mta_sts": False}, []),
+        ({"mode": "verified", "name": "mail.example.org"}, []),
+    ],
+)
+def test_a_policy_is_asked_for_before_the_hosts_are_known(tls: dict[str, Any], asked: list[str]) -> None:
+    policies = Policies()
+    RemotePolicy(Answers(), policies, Told()).prepare(route(**tls), "example.org")
+    assert policies.asked == asked
+
+
+def test_nobody_is_asked_where_no_route_wants_policies() -> None:
+    dns = Answers()
+    RemotePolicy(dns, None, Told()).prepare(route(), "example.org")
+    assert dns.asked == []
+
+
 HOSTS = ["mx1.example.org", "mx2.example.org", "mx3.example.org"]
 
 

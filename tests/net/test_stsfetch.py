@@ -25,6 +25,7 @@ from smtpproxy.config import MtaSts as Settings
 from smtpproxy.net.stsfetch import HttpsTls, PolicyFetcher, agent
 from smtpproxy.net.stspolicy import LONGEST_POLICY, StsError
 
+from .fakedns import Answers
 from .tlspeers import Report, now
 
 DOMAIN, HOST = "example.org", "mta-sts.example.org"
@@ -319,6 +320,6 @@ def test_a_server_that_never_ends_is_left(reactor: Any, pki: Any, head: bytes) -
 def test_the_client_that_is_used(pki: Any) -> None:
     """Twisted's own, without its handling of redirects, cookies and kept connections."""
     clock = Clock()
-    client = agent(clock, HttpsTls(Settings(ca=pki.root.path), Report(), now), 10.0)
+    client = agent(clock, Answers(), HttpsTls(Settings(ca=pki.root.path), Report(), now), 10.0)
     assert type(client) is Agent
     assert not client._pool.persistent

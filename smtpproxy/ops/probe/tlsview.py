@@ -16,6 +16,7 @@ from smtpproxy.net.certificates import days_left
 from smtpproxy.net.dane import objection
 from smtpproxy.net.danelookup import TlsaFound
 from smtpproxy.net.remotetls import RemoteTls
+from smtpproxy.net.resolver import Resolver
 from smtpproxy.net.security import Security
 from smtpproxy.net.servernames import misnamed_all
 from smtpproxy.net.stsfetch import HttpsTls, PolicyFetcher, agent
@@ -113,13 +114,14 @@ def _names(certificate: x509.Certificate) -> tuple[str, ...]:
 
 
 def policy_fetcher(
-    reactor: Any,  # noqa: ANN401  # IReactorTCP, IReactorTime, IReactorPluggableNameResolver
+    reactor: Any,  # noqa: ANN401  # IReactorTCP, IReactorTime
+    resolver: Resolver,
     settings: MtaSts,
     now: Callable[[], datetime],
 ) -> PolicyFetcher:
     """Give what fetches policies of MTA-STS by HTTPS.  Raises TlsError."""
     tls = HttpsTls(settings, _Silence(), now)
-    return PolicyFetcher(agent(reactor, tls, settings.timeout), reactor, settings.timeout)
+    return PolicyFetcher(agent(reactor, resolver, tls, settings.timeout), reactor, settings.timeout)
 
 
 class _Silence:
