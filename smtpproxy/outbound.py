@@ -118,7 +118,6 @@ class Outbound:
             random=random.SystemRandom(),
             # They are for the route's own next hops, and nobody's whom the client names.
             credentials=lambda route: None if transparent else ready[id(route)].credentials,
-            mark=listener.mark,
         )
 
     def _mta_sts(self, journal: Journal) -> MtaSts | None:

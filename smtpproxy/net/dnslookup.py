@@ -30,6 +30,8 @@ Kind: TypeAlias = Literal["MX", "A", "AAAA", "TLSA", "TXT"]
 # What fits into every path's packets, so that no reply is cut by fragmentation (DNS flag day 2020).
 _PAYLOAD: Final = 1232
 _PORT: Final = 53
+_MOST_RECORDS: Final = 100
+_MOST_OCTETS: Final = 16 * 1024
 
 # A digest of the wrong length makes a record unusable, which is for DANE to say (RFC 6698, 4.1).  dnspython would throw
 # the whole reply away, and no mail could be sent to a domain with such a mistake.
@@ -120,7 +122,7 @@ class _Resolver:
         secure = self._vouched(found.response)
         alias_secure = bool(aliases) and not secure and kind in {"A", "AAAA"} and self._is_secure_alias(question)
         answer = Answer("ok", tuple(found.rrset), secure, text_of(found.canonical_name), aliases, alias_secure)
-        return answer, float(found.chaining_result.minimum_ttl)
+        return answer, 0.0 if _is_large(found.rrset) else float(found.chaining_result.minimum_ttl)
 
     def _nothing(
         self, status: Literal["nodata", "nxdomain"], response: dns.message.QueryMessage
@@ -144,6 +146,11 @@ class _Resolver:
         except dns.exception.DNSException:
             return False
         return self._vouched(found.response)
+
+
+def _is_large(records: dns.rrset.RRset) -> bool:
+    """Say whether an answer is too large to be remembered: anybody may have zones full of such."""
+    return len(records) > _MOST_RECORDS or sum(len(record.to_digestable()) for record in records) > _MOST_OCTETS
 
 
 def text_of(name: dns.name.Name) -> str:

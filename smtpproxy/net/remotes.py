@@ -1,7 +1,8 @@
 """Connections with remotes: how they are opened, the ones that are kept for the next message, how they are left.
 
 A kept session is lent only to where it makes no difference to a fresh one (rule S18): everything that could is in the
-target's key.  Before that it is looked at once more, because a 421 may have come in the meantime.
+target's key, or belongs to the route of a listener, which has its sessions for itself (pace, source, time-outs).  Before
+that it is looked at once more, because a 421 may have come in the meantime.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class RemoteLeg(BackendLeg):
         "_heard",
         "_in_syn",
         "_refused",
+        "_syn_octets",
         "_unsent",
         "deferred",
         "ends",
@@ -67,6 +69,8 @@ class RemoteLeg(BackendLeg):
         """Whether the SYN waits for the first write (TCP Fast Open)."""
         self._heard = False
         self._refused = False
+        self._syn_octets = 0
+        """Octets that the kernel has taken for the SYN."""
         self._unsent: list[bytes] = []
         self.ends: tuple[OwnConnections, Ends] | None = None
 
@@ -96,7 +100,7 @@ class RemoteLeg(BackendLeg):
         super().dataReceived(data)
 
     def connectionLost(self, reason: Failure) -> None:
-        """The connection is gone, or never came about."""
+        """The connection is gone, or never came about; from outside an established one can be refused as well."""
         self._refused = reason.check(error.ConnectError) is not None
         super().connectionLost(reason)
 
@@ -117,6 +121,7 @@ class RemoteLeg(BackendLeg):
             self.open_now()
         self._in_syn = True
         self.transport.write(first)
+        self._syn_octets = self.taken
         self.transport.write(later)
 
     def open_now(self) -> None:
@@ -129,8 +134,12 @@ class RemoteLeg(BackendLeg):
                 self.lean.fail(problem)
 
     def handed(self, position: int | None) -> bool:
-        """Say whether the octet at ``position`` of what was sent in this state of TLS may have left (rule C7)."""
-        if position is None or self._refused or self.transport is None or self.tls_trouble:
+        """Say whether the octet at ``position`` of what was sent in this state of TLS may have left (rule C7).
+
+        Also what the SYN carried has left, and how the connection ended is no matter: a server may take a message from
+        a SYN whose answer is lost, and refuse the SYN when it comes again.
+        """
+        if position is None or self.transport is None or self.tls_trouble:
             return False
         if isinstance(self.transport, TlsLayer):
             return self.transport.is_connected()
@@ -152,8 +161,8 @@ class RemoteLeg(BackendLeg):
         if self._heard or self.established:
             return True
         lean = self.lean
-        # What the kernel has taken may have been for a SYN that nobody has answered.
-        return lean is not None and lean.fileno() < 0 and lean.sent > 0 and not self._refused
+        # What the kernel has taken for the SYN may have reached nobody.
+        return lean is not None and lean.fileno() < 0 and lean.sent > (self._syn_octets if self._refused else 0)
 
     @property
     def carried_data(self) -> bool:
@@ -184,7 +193,7 @@ class Remotes:
         self._reactor = reactor
         self._clock = clock
         self._lean = lean
-        self._kept: dict[Hashable, list[RemoteLeg]] = {}
+        self._kept: dict[tuple[RemoteRoute, Hashable], list[RemoteLeg]] = {}
         self._count = 0
         self._per_route: dict[RemoteRoute, int] = {}
         self._closed = False
@@ -222,9 +231,9 @@ class Remotes:
         connecting = connectProtocol(endpoint, leg)
         connecting.addCallbacks(_no_delay, leg.connectionLost)
 
-    def borrow(self, owner: LegOwner, target: Target) -> RemoteLeg | None:
+    def borrow(self, owner: LegOwner, target: Target, route: RemoteRoute) -> RemoteLeg | None:
         """Lend a kept session with a target that is still good, the one used last; None if there is none."""
-        kept = self._kept.get(target.key)
+        kept = self._kept.get((route, target.key))
         while kept:
             leg = kept[-1]
             self._take(leg)
@@ -247,7 +256,7 @@ class Remotes:
         leg.owner = self
         leg.resume_reading()
         leg.idle_since = self._clock()
-        self._kept.setdefault(leg.target.key, []).append(leg)
+        self._kept.setdefault((route, leg.target.key), []).append(leg)
         self._per_route[route] = self._per_route.get(route, 0) + 1
         self._count += 1
 
@@ -257,10 +266,11 @@ class Remotes:
         leg.close()
 
     def _take(self, leg: RemoteLeg) -> None:
-        kept = self._kept[leg.target.key]
+        where = leg.route, leg.target.key
+        kept = self._kept[where]
         kept.remove(leg)
         if not kept:
-            del self._kept[leg.target.key]
+            del self._kept[where]
         self._per_route[leg.route] -= 1
         self._count -= 1
 
@@ -292,7 +302,7 @@ class Remotes:
         sweep.add(self, 0)
 
     def _forget(self, leg: BackendLeg) -> None:
-        if isinstance(leg, RemoteLeg) and leg in self._kept.get(leg.target.key, ()):
+        if isinstance(leg, RemoteLeg) and leg in self._kept.get((leg.route, leg.target.key), ()):
             self._take(leg)
         leg.close()
 

@@ -40,8 +40,9 @@ class RemoteSide:
         "_longest",
         "_mark",
         "_number",
-        "_progress",
+        "_sent",
         "_session",
+        "_silent_since",
         "_since",
         "_sweeping",
         "connects",
@@ -72,9 +73,10 @@ class RemoteSide:
         """What the last handshake has shown of the remote."""
         self._heard = False
         """Whether the remote has said anything in this try."""
-        self._progress = self._mark = 0
+        self._mark = self._sent = 0
         self._longest = self._context.remote_route(delivery.route).settings.timeouts.delivery
-        self._since = self._context.clock()
+        self._since = self._silent_since = self._context.clock()
+        """When the remote last made progress, and when we last said something to it."""
         self._sweeping = True
         self._context.sweep.add(self, self._number)
 
@@ -94,12 +96,14 @@ class RemoteSide:
         """Lend a kept session with the target, or open one."""
         delivery, target = self.delivery, self.delivery.target
         assert target is not None  # noqa: S101  # OPEN is about one; this tells the type checker
-        self._since = self._context.clock()
+        self._since = self._silent_since = self._context.clock()
+        self._sent = 0
         self.reused = self.fast_open = False
         self._heard = False
         self.tls = self.verdict = ""
-        fresh = delivery.polite or delivery.in_clear
-        leg = None if fresh else self._context.remotes.borrow(self, target)
+        fresh = delivery.polite or delivery.in_clear or delivery.fresh
+        route = self._context.remote_route(delivery.route)
+        leg = None if fresh else self._context.remotes.borrow(self, target, route)
         if leg is not None and leg.remote is not None:
             self.leg, remote = leg, leg.remote
             leg.remote = None
@@ -158,7 +162,6 @@ class RemoteSide:
 
     def leg_received(self, _leg: BackendLeg, data: bytes) -> None:
         """Take bytes of the remote."""
-        self._progress += len(data)
         if not self._heard and self.leg is not None:
             self._heard = True
             self._context.remotes.rests.woke(self.leg.target)
@@ -301,8 +304,17 @@ class RemoteSide:
             self.end()
         elif self._overdue(now):
             self._lost("timed out")
+        elif self._silent_for(now) > _GATHERING and delivery.withholds:
+            self._tell(self._session.submission.delivery_impatient, delivery, now)
         elif now - delivery.started > self._longest and self._is_ours(delivery):
             self._tell(self._session.submission.delivery_overdue, delivery, now)
+
+    def _silent_for(self, now: float) -> float:
+        remote = self.delivery.remote
+        sent = 0 if remote is None else remote.sent
+        if sent != self._sent:
+            self._sent, self._silent_since = sent, now
+        return now - self._silent_since
 
     @staticmethod
     def _is_ours(delivery: Delivery) -> bool:
@@ -323,7 +335,8 @@ class RemoteSide:
         elif not leg.connected:
             patience = timeouts.connect + timeouts.tls_handshake
         else:
-            mark = leg.taken if remote.full else self._progress + remote.sent
+            # A reply that trickles in is no progress: a whole one is, or it could go on for ever.
+            mark = leg.taken if remote.full else remote.replies + remote.sent
             if mark != self._mark or (wait is Wait.NOTHING and not remote.full):
                 self._mark, self._since = mark, now
             patience = waits[Wait.DATA_BLOCK] if remote.full else waits[wait]
@@ -339,6 +352,8 @@ def _assumption(entry: Entry | None) -> Assumption | None:
     return None if entry is None else Assumption(Offer.of(entry.lines), entry.confirmed, entry.early)
 
 
+_GATHERING: Final = 5.0
+"""Seconds after which what a slow client has sent of its message leaves, however little it is."""
 _BEGINNING: Final = frozenset({Wait.GREETING, Wait.EHLO})
 _ERRANDS: Final[dict[Errand, Callable[[RemoteSide], None]]] = {
     Errand.FIND_TARGETS: RemoteSide.find_targets,

@@ -122,6 +122,8 @@ class Resolver:
         if answer.status == "tempfail":
             ttl = _TROUBLE
         found = answer.status in {"ok", "tempfail"}
+        if ttl <= 0:
+            return answer
         most = self._settings.ttl_most if found else self._settings.ttl_negative_most
         self._known[question.what] = (answer, self._clock.seconds() + min(ttl, most))
         self._known.move_to_end(question.what)

@@ -57,12 +57,10 @@ class Router:
         own: Callable[[str, int], bool],
         random: Random,
         credentials: Callable[[Route], Credentials | None] = lambda _: None,
-        mark: int | None = None,
     ) -> None:
         """``hostname``: our name in EHLO; ``own``: whether an address and port end here, as OwnAddresses.
 
-        ``credentials``: what to log in with where a route says so; if it raises, there is no target.  ``mark``: SO_MARK
-        of the listener's connections.
+        ``credentials``: what to log in with where a route says so; if it raises, there is no target.
         """
         self._routes = tuple(routes)
         self._by_domain: dict[str, int] = {}
@@ -75,7 +73,6 @@ class Router:
         self._own = own
         self._random = random
         self._credentials = credentials
-        self._mark = mark
 
     @property
     def fallback(self) -> Route:
@@ -191,28 +188,13 @@ class Router:
                 host.port,
                 tls=wish,
                 security=security,
-                key=self._key(route, host, address, wish, getattr(security, "key", None), credentials),
+                key=_key(host, address, wish, getattr(security, "key", None), credentials),
                 credentials=credentials,
             )
             for host, wish, security in decisions
             for address in host.addresses
         ]
         search.tell(targets[: route.most_addresses])
-
-    def _key(  # noqa: PLR0917  # all of it is the key
-        self,
-        route: Route,
-        host: MxHost,
-        address: str,
-        wish: TlsWish,
-        security: Hashable,
-        credentials: Credentials | None,
-    ) -> Hashable:
-        """Make what tells a session with this target from all that may not be used in its place."""
-        tls = () if wish is TlsWish.NONE else (host.name, security, route.tls)
-        source = route.source.ipv6 if ":" in address else route.source.ipv4
-        user = credentials.user if credentials is not None else ""
-        return address, host.port, wish, tls, user, source, route.mark, self._mark, self._own_name
 
 
 class _Search:
@@ -245,6 +227,12 @@ class _Search:
                 self.tell(unroutable(b"451 4.3.0", "Internal error, please try again later"))
 
         return guarded
+
+
+def _key(host: MxHost, address: str, wish: TlsWish, security: Hashable, credentials: Credentials | None) -> Hashable:
+    """Make what tells a session with this target from all others of its route that may not be used in its place."""
+    tls = () if wish is TlsWish.NONE else (host.name, security)
+    return address, host.port, wish, tls, credentials
 
 
 def _as_known(domain: str) -> str:

@@ -14,6 +14,7 @@ LONGEST_POLICY: Final = 64 * 1024
 LONGEST_AGE: Final = 31_557_600
 """Seconds, a year: more does not count (RFC 8461, 3.2)."""
 
+_MOST_PATTERNS: Final = 200
 _VERSION: Final = b"v=STSv1;"
 _ID: Final = re.compile(rb"[A-Za-z0-9]{1,32}")
 _AGE: Final = re.compile(r"[0-9]{1,10}", re.ASCII)
@@ -78,6 +79,8 @@ def parse_policy(content: bytes) -> StsPolicy:
         raise StsError("its max_age is no number of seconds")
     if not patterns and mode != "none":
         raise StsError("it names no MX host")
+    if len(patterns) > _MOST_PATTERNS:
+        raise StsError(f"it names more than {_MOST_PATTERNS} MX hosts")
     return StsPolicy(cast("Mode", mode), min(int(age), LONGEST_AGE), tuple(patterns))
 
 

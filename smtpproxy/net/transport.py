@@ -26,7 +26,7 @@ FLUSH_SECONDS: Final = 30.0
 _IOVEC: Final = 64
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _CLEANLY: Final = Failure(error.ConnectionDone("Connection was closed cleanly."))
-# Only this one can never end an established connection.
+# How connections end that never came about; an ICMP error can end an established one so, too.
 _NEVER_THERE: Final = frozenset({errno.ECONNREFUSED})
 _NOT_YET: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOTCONN, errno.EINPROGRESS})
 

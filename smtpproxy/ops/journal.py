@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .counters import Counters
     from .log import EventLog
 
-_SHOWN_OF_A_LINE = 1000
+_SHOWN = 1000
 _RECIPIENTS_SHOWN = 5
 
 
@@ -74,7 +74,7 @@ class Journal:
                 "octets": transaction.octets,
                 "by": transaction.verb.name if transaction.verb is not None else None,
                 "bare_line_endings": transaction.bare_seen or None,
-                "reply": reply.rstrip(b"\r\n") or None,
+                "reply": reply[:_SHOWN].rstrip(b"\r\n") or None,
                 "duration": session.context.clock() - transaction.started,
             },
         )
@@ -170,7 +170,7 @@ class Journal:
                 "failures": delivery.errors or None,
                 "why": delivery.why or None,
                 "octets": delivery.message.octets,
-                "reply": delivery.reply.rstrip(b"\r\n") or None,
+                "reply": delivery.reply[:_SHOWN].rstrip(b"\r\n") or None,
                 "duration": session.context.clock() - delivery.started,
             },
         )
@@ -257,7 +257,7 @@ class Journal:
 
         def trace(direction: str, text: bytes) -> None:
             for line in text[:-2].split(b"\r\n"):
-                shown = b"334 ****" if line[:3] == b"334" else line[:_SHOWN_OF_A_LINE]
+                shown = b"334 ****" if line[:3] == b"334" else line[:_SHOWN]
                 self._log.info("transcript", {"session": number, "line": direction.encode() + b" " + shown})
 
         return trace

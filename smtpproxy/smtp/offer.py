@@ -25,6 +25,7 @@ _REMEMBERED: Final = 256
 _MEMORABLE: Final = 4096
 # The keyword ends at a space; old servers write AUTH=LOGIN (a draft of RFC 2554), and = is in no keyword.
 _LINE: Final = re.compile(rb"([A-Za-z0-9][A-Za-z0-9_-]*)(?:[ \t=][ \t]*([^\r\n]*?))?[ \t]*")
+_MAILMAX: Final = re.compile(rb"MAILMAX=([1-9][0-9]{0,5})", re.IGNORECASE)  # RFC 9422, 4.1
 _SIZE: Final = re.compile(rb"[0-9]{1,20}")  # RFC 1870, 3
 
 
@@ -61,6 +62,8 @@ class Offer:
     """Whether the parameter BODY may be used (RFC 6152)."""
     dsn: bool = field(init=False, repr=False, compare=False)
     """Whether delivery status notifications may be asked for (RFC 3461)."""
+    mailmax: int = field(init=False, repr=False, compare=False)
+    """Transactions that a session may have (MAILMAX of LIMITS, RFC 9422, 4.1); 0: no limit is told."""
     mechanisms: frozenset[bytes] = field(init=False, repr=False, compare=False)
     """The mechanisms of AUTH, in upper case, from all its lines (RFC 4954, 3)."""
 
@@ -81,6 +84,7 @@ class Offer:
             "smtputf8": b"SMTPUTF8" in values,
             "eightbitmime": b"8BITMIME" in values,
             "dsn": b"DSN" in values,
+            "mailmax": _mailmax(values.get(b"LIMITS", ())),
             "mechanisms": frozenset(word.upper() for value in values.get(b"AUTH", ()) for word in value.split()),
         }
         for name, value in facts.items():
@@ -123,6 +127,12 @@ def _size(values: list[bytes] | None) -> int | None:
     if values is None:
         return None
     return int(values[0]) if _SIZE.fullmatch(values[0]) else 0
+
+
+def _mailmax(values: Iterable[bytes]) -> int:
+    """Read how many transactions a session may have; what is no number is no limit."""
+    found = [_MAILMAX.fullmatch(word) for value in values for word in value.split()]
+    return min((int(match[1]) for match in found if match is not None), default=0)
 
 
 Offer.NONE = Offer(())

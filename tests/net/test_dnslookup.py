@@ -27,6 +27,8 @@ ZONES: dict[str, Any] = {
     "dangling.example.net": {"CNAME": ["gone.example.net."]},
     "half.example.net": {"CNAME": ["mx1.example.org."]},
     "large.example.net": {"TXT": [f'"{number} {"x" * 240}"' for number in range(20)]},
+    "many.example.net": {"A": [f"192.0.2.{number}" for number in range(101)]},
+    "huge.example.net": {"TXT": [f'"{number} {"x" * 240}"' for number in range(80)]},
     "broken.example": "SERVFAIL",
     "closed.example": "REFUSED",
     "silent.example": "TIMEOUT",
@@ -112,6 +114,12 @@ def test_a_reply_that_was_cut_off_is_asked_for_by_tcp(server: DnsServer) -> None
     answer, _ = Lookup(settings(server))("large.example.net", "TXT")
     assert len(answer.records) == 20
     assert [by for _, _, by in server.asked] == ["udp", "tcp"]
+
+
+@pytest.mark.parametrize(("name", "kind", "ttl"), [("many", "A", 0.0), ("huge", "TXT", 0.0), ("large", "TXT", 300.0)])
+def test_what_would_fill_the_memory_is_not_remembered(server: DnsServer, name: str, kind: Any, ttl: float) -> None:
+    answer, good_for = Lookup(settings(server))(f"{name}.example.net", kind)
+    assert (answer.status, good_for) == ("ok", ttl)
 
 
 @pytest.mark.parametrize("name", ["a..b", "x" * 64 + ".org", ".".join(["a" * 60] * 5), "a.\\999.org"])

@@ -66,6 +66,9 @@ class Wire:
             self.takes = 0
         return taken
 
+    def sendmsg(self, pieces: list[bytes]) -> int:
+        return self.send(b"".join(pieces))
+
     def recv(self, _size: int) -> bytes:
         raise OSError(self.trouble, "so it is")
 
@@ -132,7 +135,8 @@ def test_c7_nothing_has_left_where_no_connection_came_about(trouble: int) -> Non
 
 
 @pytest.mark.parametrize("how", ["on", "whole_message"])
-def test_c10_a_refused_syn_that_had_something_in_it_has_reached_nobody(how: str) -> None:
+def test_c10_a_refused_syn_has_reached_nobody_unless_it_had_a_message_in_it(how: str) -> None:
+    # A server may have taken the message of a SYN whose answer got lost, and refuse the SYN when it comes again.
     wire = Wire(connected=False)
     leg, _owner = lean(wire, fast_open=how)
     leg.deferred = True
@@ -141,8 +145,27 @@ def test_c10_a_refused_syn_that_had_something_in_it_has_reached_nobody(how: str)
     assert leg.lean is not None
     assert wire.sent == (FLIGHT if how == "whole_message" else FLIGHT[:POSITION])
     leg.lean.doRead()
-    assert not leg.handed(POSITION)
+    assert leg.handed(POSITION) is (how == "whole_message")
     assert not leg.reached
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_c7_a_connection_that_was_there_can_end_as_refused(fast: bool) -> None:  # noqa: FBT001  # pytest gives it
+    # An ICMP error (a firewall that rejects) is what the kernel reports when it gives up sending again.
+    wire = Wire(connected=not fast)
+    leg, _owner = lean(wire)
+    leg.deferred = fast
+    leg.send(FLIGHT, POSITION)
+    assert leg.lean is not None
+    wire.connected, wire.takes = True, 1 << 30
+    if fast:
+        assert not leg.handed(POSITION)
+        leg.lean.doWrite()
+    assert wire.sent == FLIGHT
+    wire.trouble = errno.ECONNREFUSED
+    leg.lean.doRead()
+    assert leg.handed(POSITION)
+    assert leg.reached
 
 
 @pytest.mark.parametrize("trouble", [errno.EHOSTUNREACH, errno.ETIMEDOUT])
@@ -197,7 +220,20 @@ def test_a_kept_session_that_has_ended_is_forgotten() -> None:
     remotes.keep(leg)
     assert remotes.busy
     leg.readConnectionLost()
-    assert remotes.borrow(Owner(), leg.target) is None
+    assert remotes.borrow(Owner(), leg.target, leg.route) is None
+
+
+def test_s18_each_route_has_its_sessions_for_itself() -> None:
+    remotes = Remotes(FakeReactor(), FakeReactor().seconds, lean=True)
+    leg, _owner = new_leg()
+    other, _owner = new_leg(pace="lockstep")
+    leg.makeConnection(FakeTransport(FakeReactor()))
+    leg.remote = _Used()  # type: ignore[assignment]  # what is looked at
+    remotes.keep(leg)
+    assert other.target.key == leg.target.key
+    assert remotes.borrow(Owner(), other.target, other.route) is None
+    assert remotes.borrow(Owner(), other.target, leg.route) is leg
+    assert not remotes.busy
 
 
 class _Used:

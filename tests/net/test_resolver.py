@@ -154,6 +154,7 @@ def test_an_answer_that_may_not_be_remembered_is_for_those_who_wait(answer: Answ
     asked = [world.query(), world.query()]
     world.answer(answer, 0.0)
     assert asked == [[answer]] * 2
+    assert world.resolver._known == {}, "nor is it kept for nothing"
     assert world.query() == []
 
 

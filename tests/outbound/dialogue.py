@@ -107,6 +107,7 @@ _REMOTE_EVENTS: dict[str, Callable[[Owner, int], Output]] = {
     "has no TLS with us": lambda owner, number: owner.remote_lost(number, tls=True),
     "reads no more": lambda owner, number: owner.remote_reads(number, full=True),
     "reads again": lambda owner, number: owner.remote_reads(number, full=False),
+    "has waited for the message": lambda owner, number: owner.impatient(number),
 }
 
 

@@ -306,6 +306,8 @@ def _judge_refusals(story: Story) -> None:
         return
     _, server = story.servers("one.example")[0]
     for verb, reply in server.refusals:
+        if verb == b"MAIL" and fault.kind == "4xx" and len(story.servers("one.example")) > 1:
+            continue  # a kept session that takes no more messages is no verdict: another one was asked
         if b"says the fault" in reply and verb in TRANSACTION:
             assert reply in story.heard, f"C13: {reply!r} to {verb!r} is lost: {story.heard}"
 

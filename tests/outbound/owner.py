@@ -183,6 +183,13 @@ class Owner:
         assert delivery is not None
         return self.tell(lambda: self.submission.remote_writable(delivery, 0.0, full=full))
 
+    def impatient(self, number: int) -> Output:
+        """Let what is here of a message have waited for its rest long enough."""
+        delivery = self.remote(number).delivery
+        assert delivery is not None
+        assert delivery.withholds
+        return self.tell(lambda: self.submission.delivery_impatient(delivery, 0.0))
+
     def no_connection(self) -> Output:
         """Let the next connection that is to be opened come to nothing."""
         delivery = self.opening.pop(0)
@@ -310,7 +317,8 @@ class Owner:
         assert delivery not in self.by_delivery, "two sessions for one delivery"
         target = delivery.target
         assert target is not None
-        for connection in self.kept if self.setup.keeps else ():
+        fresh = delivery.fresh or delivery.polite or delivery.in_clear
+        for connection in self.kept if self.setup.keeps and not fresh else ():
             if connection.target.key == target.key:
                 self.kept.remove(connection)
                 connection.delivery = delivery

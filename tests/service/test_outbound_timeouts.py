@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import socket
 import ssl
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
-from .outboundproxy import Town, deliver, deliver_by_data, envelope, route
+from .outboundproxy import Smarthost, Town, deliver, deliver_by_data, envelope, route
 from .outboundremote import EARLY, SILENCE, Dialogue
 from .process import Settings
 from .tlstools import server_context
+from .waiting import PATIENCE, eventually
 
-SHORT = "250 ms"
+SHORT = "1 s"
+"""Of a route with several servers the good ones have no more either: it must be plenty for a busy machine."""
 KINDS = ("greeting", "ehlo", "mail", "rcpt", "data", "end_of_data", "other", "tls_handshake", "connect")
 
 
@@ -60,7 +61,7 @@ def test_each_silence_before_the_message_leads_to_the_next_server_when_its_time_
         event = events[f"<b@{kind}.example>"]
         assert event["remote"] == spare.nexthop
         assert event["failures"] == [f"{remote.nexthop}: timed out"]
-        assert 0.25 <= event["duration"] < 10
+        assert event["duration"] >= 1.0
     assert len(spare.messages) == len(made)
 
 
@@ -101,9 +102,7 @@ def test_a_handshake_that_stands_still_ends_when_its_time_is_up(town: Town, pki:
     for name in (b"starttls.example", b"implicit.example"):
         with smarthost.client() as client:
             assert deliver(client, b"x\r\n", b"b@" + name)[:3] == b"250"
-    for event in smarthost.wait_for("delivery", 2):
-        assert event["duration"] < 5
-        assert event["tries"] == 2
+    assert [event["tries"] for event in smarthost.wait_for("delivery", 2)] == [2, 2]
 
 
 class _Deaf(ssl.SSLContext):
@@ -135,7 +134,7 @@ def test_a_server_that_does_not_answer_the_connection_is_given_up(town: Town) ->
             assert deliver(client)[:3] == b"250"
         event = smarthost.wait_for("delivery")[0]
         assert (event["remote"], event["failures"]) == (spare.nexthop, [f"{nexthop}: timed out"])
-        assert 0.25 <= event["duration"] < 10
+        assert event["duration"] >= 1.0
 
 
 def test_a_silent_server_is_not_waited_for_while_there_are_others(town: Town) -> None:
@@ -148,14 +147,21 @@ def test_a_silent_server_is_not_waited_for_while_there_are_others(town: Town) ->
     assert event["failures"] == [f"{remote.nexthop}: timed out" for remote in (silent, deaf)]
 
 
+def _time_passes(smarthost: Smarthost) -> None:
+    """As much as all tries together have, and the next look at the clock: somebody else's time is up."""
+    with smarthost.client() as other:
+        assert deliver_by_data(other, b"x\r\n", b"b@silent.example")[:9] == b"451 4.4.7"
+
+
 def test_the_time_that_the_client_takes_is_not_counted_as_ours(town: Town) -> None:
-    remote = town.remote()
-    smarthost = town.smarthost([route([remote], timeouts=only("delivery"))])
+    remote, silent = town.remote(), town.remote(greeting=SILENCE)
+    short = only("delivery")
+    smarthost = town.smarthost([route([remote], timeouts=short), route([silent], "silent.example", timeouts=short)])
     with smarthost.client() as client:
         client.send(envelope())
         assert client.codes(2) == [250, 250]
-        # Several looks at the clock, each after the time is up.
-        time.sleep(1.5)
+        for _ in range(2):
+            _time_passes(smarthost)
         client.send(b"DATA\r\n")
         assert client.codes(1) == [354]
         client.send(b"x\r\n.\r\n")
@@ -165,25 +171,29 @@ def test_the_time_that_the_client_takes_is_not_counted_as_ours(town: Town) -> No
 
 def test_all_tries_together_have_their_time_as_long_as_no_message_is_on_its_way(town: Town) -> None:
     silent = town.remote(greeting=SILENCE)
-    late = town.remote(replies={".": _late})
+    late = town.remote(replies={".": _when_it_is_over})
     short = only("delivery")
-    proxy = town.smarthost(
+    smarthost = town.smarthost(
         [
             route([silent, late], "silent.example", timeouts=short),
             route([late], "late.example", timeouts=short),
         ]
     )
-    with proxy.client() as client:
-        assert deliver_by_data(client, b"x\r\n", b"b@silent.example")[:9] == b"451 4.4.7"
-        assert client.code(b"RSET") == 250
-        assert deliver_by_data(client, b"x\r\n", b"b@late.example")[:3] == b"250"
+    with smarthost.client() as client:
+        client.send(envelope(b"b@late.example") + b"DATA\r\n")
+        assert client.codes(3) == [250, 250, 354]
+        client.send(b"x\r\n.\r\n")
+        eventually(lambda: late.dialogue().heard[-1] == ".", "the message is there")
+        _time_passes(smarthost)
+        late.over.set()
+        assert client.codes(1) == [250]
         assert client.code(b"QUIT") == 221
-    assert [event["tries"] for event in proxy.wait_for("delivery", 2)] == [1, 1]
+    assert [event["tries"] for event in smarthost.wait_for("delivery", 2)] == [1, 1]
 
 
-def _late(dialogue: Dialogue) -> bytes:
-    """Answer when the time of all tries would be up."""
-    dialogue.owner.over.wait(1)
+def _when_it_is_over(dialogue: Dialogue) -> bytes:
+    """Answer when the test says so."""
+    assert dialogue.owner.over.wait(PATIENCE)
     return b"250 2.0.0 taken\r\n"
 
 
@@ -199,6 +209,42 @@ def test_a_server_that_takes_no_more_mail_data(town: Town) -> None:
         assert client.reply()[:9] == b"451 4.4.2"
         assert client.code(b"QUIT") == 221
     assert remote.messages == []
+
+
+def test_a_reply_that_trickles_in_is_not_waited_for_for_ever(town: Town) -> None:
+    remotes = {
+        "mail.example": ("mail", town.remote(replies={"MAIL": _trickle})),
+        "end.example": ("end_of_data", town.remote(replies={".": _trickle})),
+    }
+    smarthost = town.smarthost([route([remote], name, timeouts=only(kind)) for name, (kind, remote) in remotes.items()])
+    for name in remotes:
+        with smarthost.client() as client:
+            reply = deliver(client, b"x\r\n", b"b@" + name.encode())
+            assert reply[:9] == b"451 4.4.2"
+    events = {event["to"]: event for event in smarthost.wait_for("delivery", 2)}
+    for name, (_, remote) in remotes.items():
+        assert events[f"<b@{name}>"]["failures"] == [f"{remote.nexthop}: timed out"]
+
+
+def _trickle(dialogue: Dialogue) -> bytes:
+    """Begin a reply, and never come to its end."""
+    dialogue.sock.sendall(b"250-")
+    while not dialogue.owner.over.wait(0.1):
+        dialogue.sock.sendall(b"x")
+    return b""
+
+
+def test_h9_what_a_slow_client_has_sent_leaves_before_the_remote_has_waited_too_long(town: Town) -> None:
+    remote = town.remote(keywords=EARLY)
+    smarthost = town.smarthost([route([remote])])
+    with smarthost.client() as client:
+        client.send(envelope() + b"DATA\r\n")
+        assert client.codes(3) == [250, 250, 354]
+        client.send(b"Subject: x\r\n")
+        eventually(lambda: "BDAT 10" in remote.dialogue().heard, "the beginning of the message")
+        client.send(b"\r\nx\r\n.\r\n")
+        assert client.codes(1) == [250]
+    assert remote.texts == [b"Subject: x\r\n\r\nx\r\n"]
 
 
 def test_a_greeting_that_is_none_leads_to_the_next_server(town: Town) -> None:

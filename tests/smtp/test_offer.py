@@ -106,6 +106,23 @@ def test_rfc1870_size(line: bytes, size: int | None) -> None:
     assert Offer((line,)).size == size
 
 
+@pytest.mark.parametrize(
+    ("lines", "most"),
+    [
+        ((), 0),
+        ((b"LIMITS",), 0),
+        ((b"LIMITS MAILMAX=20 RCPTMAX=100",), 20),
+        ((b"limits rcptmax=100 mailmax=7",), 7),
+        ((b"LIMITS MAILMAX=20", b"LIMITS MAILMAX=3"), 3),
+        ((b"LIMITS MAILMAX=0",), 0),
+        ((b"LIMITS MAILMAX=1000000",), 0),
+        ((b"LIMITS MAILMAX=-1 MAILMAX=x MAILMAX",), 0),
+    ],
+)
+def test_rfc9422_how_many_transactions_a_session_may_have(lines: tuple[bytes, ...], most: int) -> None:
+    assert Offer(lines).mailmax == most
+
+
 def test_rfc4954_mechanisms_in_the_old_spelling() -> None:
     assert Offer((b"AUTH=LOGIN plain",)).mechanisms == {b"LOGIN", b"PLAIN"}
     assert Offer((b"AUTH= LOGIN",)).mechanisms == {b"LOGIN"}

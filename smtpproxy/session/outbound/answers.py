@@ -8,7 +8,7 @@ from smtpproxy.smtp.commands import BDAT, DATA, END_OF_DATA, MAIL, RCPT
 from smtpproxy.smtp.replies import Reply
 
 from .failing import failed
-from .fault import Fault, Kind
+from .fault import Fault, Kind, not_closing, quoted
 
 if TYPE_CHECKING:
     from smtpproxy.session.pipeline import Slot
@@ -35,9 +35,9 @@ def answered(delivery: Delivery, remote: Remote, slot: Slot, reply: Reply) -> No
         remote.refused_early()
     verb = slot.verb
     if reply.code // 100 == 3 and verb is not DATA:
-        failed(delivery, Fault(Kind.NONSENSE, f"{verb.name.decode()}: {reply.raw!r}"))
+        failed(delivery, Fault(Kind.NONSENSE, f"{verb.name.decode()}: {quoted(reply.raw)}"))
     elif verb is MAIL:
-        delivery.progress.mail_refusal = reply.raw if negative else b""
+        _mail_answered(delivery, remote, reply)
     elif verb is RCPT:
         _recipient_answered(delivery, remote, reply)
     elif verb is DATA:
@@ -63,6 +63,17 @@ def _misled(delivery: Delivery, remote: Remote) -> bool:
     return goes_on
 
 
+def _mail_answered(delivery: Delivery, remote: Remote, reply: Reply) -> None:
+    may_begin_anew = remote.uses > 1 and remote.data_position is None and not delivery.spoken
+    if reply.code // 100 == 4 and may_begin_anew:
+        # Many servers take only so many messages in a session.
+        delivery.note_failure(f"MAIL, on a kept session: {quoted(reply.raw)}")
+        delivery.leave(remote)
+        delivery.open_fresh()
+    else:
+        delivery.progress.mail_refusal = reply.raw if reply.code >= 400 else b""
+
+
 def _recipient_answered(delivery: Delivery, remote: Remote, reply: Reply) -> None:
     progress = delivery.progress
     recipient = delivery.recipients[progress.answered]
@@ -82,7 +93,7 @@ def _data_answered(delivery: Delivery, remote: Remote, reply: Reply) -> None:
         delivery.leave(remote)
         delivery.finish(reply.raw)
     elif reply.code < 300:
-        failed(delivery, Fault(Kind.NONSENSE, f"DATA: {reply.raw!r}"))
+        failed(delivery, Fault(Kind.NONSENSE, f"DATA: {quoted(reply.raw)}"))
     elif not delivery.accepted:
         # Every recipient was refused, and it waits for a message all the same: it gets none (rule C14).
         delivery.drop(Fault(Kind.LOST, "354 without a recipient"), blame=False)
@@ -103,10 +114,3 @@ def _message_answered(delivery: Delivery, remote: Remote, reply: Reply) -> None:
     else:
         delivery.leave(remote)
     delivery.finish(not_closing(reply.raw))
-
-
-def not_closing(reply: bytes) -> bytes:
-    """Give a reply with 451 for 421: that the remote closes is no reason to close the client's connection."""
-    if reply[:3] != b"421":
-        return reply
-    return b"451" + reply.replace(b"\r\n421", b"\r\n451")[3:]

@@ -17,9 +17,9 @@ from smtpproxy.smtp.commands import Wait
 from smtpproxy.smtp.envelope import Refusal, mail_line
 
 from . import sending
-from .answers import answered, not_closing
+from .answers import answered
 from .failing import LOST, failed
-from .fault import Fault, Kind
+from .fault import Fault, Kind, not_closing
 from .message import Message
 from .recipient import NOBODY
 from .sending import CHUNK
@@ -49,7 +49,9 @@ class Delivery:
         "best",
         "destination",
         "errors",
+        "fresh",
         "holding",
+        "impatient",
         "in_clear",
         "left",
         "mail",
@@ -120,6 +122,8 @@ class Delivery:
         """Whether the next session with the same target must be polite (rule C6)."""
         self.in_clear = False
         """Whether it must do without TLS (rule C16)."""
+        self.fresh = False
+        """Whether it must not be a kept one."""
         self.progress = Progress()
         self.spoken = False
         """Whether the client was told something that a remote has said, which another try could contradict."""
@@ -127,6 +131,8 @@ class Delivery:
         """Whether the client has begun to send the message, or wants to."""
         self.holding = False
         """Whether commands wait for the message, which comes without any reply of the remote (rule C8)."""
+        self.impatient = False
+        """Whether what is here of the message has waited for the rest long enough."""
         self.message = Message(speculation.size if speculation is not None else CHUNK)
         self.best = b""
         self.reply = b""
@@ -199,6 +205,15 @@ class Delivery:
         return not isinstance(mail_line(self.mail, offer, None), Refusal)
 
     @property
+    def withholds(self) -> bool:
+        """Whether the remote waits for us, and we for more of the message, of which there is something."""
+        remote = self.remote
+        if remote is None or self.stage is not Stage.TALKING or self.impatient:
+            return False
+        gathers = self.progress.by == b"BDAT" and self.message.waiting > 0 and not remote.outstanding
+        return self.holding or (gathers and not (self.progress.finished or remote.full))
+
+    @property
     def settled(self) -> bool:
         """Whether every recipient has its reply."""
         return self.stage is Stage.DONE or self.progress.answered == len(self.recipients)
@@ -224,7 +239,7 @@ class Delivery:
 
     def next_target(self) -> None:
         """Go on with the next address, or end where there is none."""
-        self.polite = self.in_clear = False
+        self.polite = self.in_clear = self.fresh = False
         if not self.targets:
             self.finish(self.best or _UNREACHABLE)
             return
@@ -242,6 +257,11 @@ class Delivery:
         self.message.restore()
         self.tries += 1
         self.actions.append(Errand.OPEN)
+
+    def open_fresh(self) -> None:
+        """Ask for a session with the same target that nobody has used: a kept one was no good."""
+        self.fresh = True
+        self.open()
 
     def begin(self, remote: Remote) -> None:
         """Take a session that is being opened (one answer to OPEN)."""
@@ -262,7 +282,7 @@ class Delivery:
         """Learn that no connection with the target can even be begun (the third one)."""
         if self.stage is Stage.DONE:
             return
-        self._note_failure(why)
+        self.note_failure(why)
         self.remember(_UNREACHABLE)
         self.next_target()
 
@@ -343,7 +363,8 @@ class Delivery:
         if not self.best or self.best[:1] == b"5":
             self.best = reply
 
-    def _note_failure(self, why: str) -> None:
+    def note_failure(self, why: str) -> None:
+        """Write down why this try has failed, for the log."""
         name = self.target.name if self.target is not None else ""
         self.errors.append(f"{name}: {why}")
 
@@ -353,7 +374,7 @@ class Delivery:
         if remote is None:
             return
         if blame:
-            self._note_failure(f"{fault.why}")
+            self.note_failure(fault.why)
             remote.give_up(fault)
         self._collect(remote)
         self.remote = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from .fault import Fault, Kind
+from .fault import Fault, Kind, not_closing
 from .recipient import NOBODY
 from .target import TlsWish
 
@@ -33,7 +33,10 @@ def failed(delivery: Delivery, fault: Fault) -> None:
     finished = delivery.progress.finished
     delivery.drop(fault)
     delivery.remember(_WORDS.get(fault.kind) or fault.reply or LOST)
-    if unknown:
+    if unknown and fault.kind is Kind.CLOSING_AT_MAIL:
+        # Nothing was taken, but another try is not ours any more.
+        delivery.finish(not_closing(fault.reply))
+    elif unknown:
         # With all of the message sent it may have been taken; else it was certainly not (RFC 1047).
         delivery.unknown = finished
         what = b"Connection lost, fate of the message unknown" if finished else b"Connection lost in the message"
@@ -41,7 +44,7 @@ def failed(delivery: Delivery, fault: Fault) -> None:
     elif delivery.message.gone or delivery.spoken or delivery.owner is NOBODY:
         delivery.finish(delivery.best)
     elif borrowed:
-        delivery.open()
+        delivery.open_fresh()
     elif fault.kind is Kind.TLS and _may_do_without_tls(delivery, remote):
         # Politely: MAIL never leaves early in clear where TLS is wanted.
         delivery.in_clear = delivery.polite = True

@@ -6,13 +6,14 @@ What the remote says is compared with what was assumed of it; ``remote.py`` has 
 from __future__ import annotations
 
 import base64
+import re
 from typing import TYPE_CHECKING, Final
 
 from smtpproxy.session.pipeline import Slot
 from smtpproxy.smtp.commands import AUTH, AUTH_RESPONSE, EHLO, GREETING, HELO, STARTTLS, Verb
 from smtpproxy.smtp.offer import Offer
 
-from .fault import Fault, Kind
+from .fault import Fault, Kind, quoted
 from .notes import Finding, Note
 from .states import Event
 
@@ -61,9 +62,9 @@ def _refused(remote: Remote, kind: Kind, what: str, reply: Reply) -> None:
     """Deal with a reply by which the remote does not want to begin (rule C6)."""
     if reply.code >= 400:
         remote.hold_back = remote.early
-        remote.fault = Fault(kind, f"{what}: {reply.raw!r}", reply.raw)
+        remote.fault = Fault(kind, f"{what}: {quoted(reply.raw)}", reply.raw)
     else:
-        remote.fault = Fault(Kind.NONSENSE, f"{what}: {reply.raw!r}")
+        remote.fault = Fault(Kind.NONSENSE, f"{what}: {quoted(reply.raw)}")
 
 
 def _helo_answered(remote: Remote, reply: Reply) -> None:
@@ -132,9 +133,9 @@ def _starttls_answered(remote: Remote, reply: Reply) -> None:
         remote.fault = Fault(Kind.CLOSING, "closed the session", reply.raw)
     elif reply.code >= 400:
         remote.flush()
-        _without_tls(remote, f"STARTTLS: {reply.raw!r}")
+        _without_tls(remote, f"STARTTLS: {quoted(reply.raw)}")
     else:
-        remote.fault = Fault(Kind.NONSENSE, f"STARTTLS: {reply.raw!r}")
+        remote.fault = Fault(Kind.NONSENSE, f"STARTTLS: {quoted(reply.raw)}")
 
 
 def _login_answered(remote: Remote, reply: Reply) -> None:
@@ -142,13 +143,20 @@ def _login_answered(remote: Remote, reply: Reply) -> None:
     if reply.code == 235:
         remote.move(Event.SETTLED)
     elif reply.code == 421:
-        remote.fault = Fault(Kind.CLOSING, "closed the session", reply.raw)
+        remote.fault = Fault(Kind.CLOSING, "closed the session")
     elif reply.code == 334 and credentials is not None and remote.answers_left:
         remote.answers_left -= 1
         answer = credentials.user if remote.answers_left else credentials.password
         remote.send(Slot(AUTH_RESPONSE, base64.b64encode(answer.encode()) + b"\r\n"))
     else:
-        remote.fault = Fault(Kind.LOGIN, f"AUTH: {reply.raw!r}", reply.raw)
+        # Its text stays here: some servers repeat what they do not understand, and that was a password.
+        remote.fault = Fault(Kind.LOGIN, f"AUTH: {_status(reply)}")
+
+
+def _status(reply: Reply) -> str:
+    """Give the reply code, with the enhanced status code if there is one (RFC 3463)."""
+    found = _STATUS.match(reply.raw)
+    return found[0].decode() if found else str(reply.code)
 
 
 def _login_line(target: Target, offer: Offer) -> bytes:
@@ -162,6 +170,8 @@ def _login_line(target: Target, offer: Offer) -> bytes:
         return b"AUTH PLAIN " + base64.b64encode(response) + b"\r\n"
     return b"AUTH LOGIN\r\n" if b"LOGIN" in offer.mechanisms else b""
 
+
+_STATUS: Final = re.compile(rb"\d{3}[ -][245]\.\d{1,3}\.\d{1,3}(?=\s)")
 
 TABLE: Final[dict[Verb, Callable[[Remote, Reply], None]]] = {
     GREETING: _greeted,

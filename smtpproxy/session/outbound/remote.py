@@ -16,11 +16,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from smtpproxy.session.pipeline import Slot
-from smtpproxy.smtp.commands import AUTH, AUTH_RESPONSE, BDAT, EHLO, END_OF_DATA, GREETING, STARTTLS, Verb, Wait
+from smtpproxy.smtp.commands import AUTH, AUTH_RESPONSE, BDAT, EHLO, END_OF_DATA, GREETING, MAIL, STARTTLS, Verb, Wait
 from smtpproxy.smtp.replies import ReplyReader
 
 from . import opening
-from .fault import Fault, Kind
+from .fault import Fault, Kind, quoted
 from .notes import Finding, Note
 from .states import TRANSITIONS, Event, State
 from .target import TlsWish
@@ -61,6 +61,7 @@ class Remote:
         "reader",
         "relied",
         "relied_octets",
+        "replies",
         "secure",
         "sent",
         "state",
@@ -99,6 +100,8 @@ class Remote:
         self.answers_left = 0
         """Questions of AUTH LOGIN that may still be answered."""
         self.reader = ReplyReader()
+        self.replies = 0
+        """Replies that have come."""
         self.outstanding: list[Slot] = [Slot(GREETING)]
         """What was asked and is not answered yet, in order (rule C11)."""
         self.out: list[bytes] = []
@@ -193,7 +196,7 @@ class Remote:
     def send(self, slot: Slot) -> None:
         """Send a command."""
         if self.trace is not None:
-            self.trace("B>", b"AUTH ****\r\n" if slot.verb is AUTH or slot.verb is AUTH_RESPONSE else slot.raw)
+            self.trace("B>", b"AUTH ****\r\n" if slot.verb in _LOGIN else slot.raw)
         self.outstanding.append(slot)
         self.write(slot.raw)
 
@@ -247,7 +250,9 @@ class Remote:
         replies = self.reader.receive(data)
         for index, reply in enumerate(replies):
             if self.trace is not None:
-                self.trace("B<", reply.raw)
+                # What a server says to a password may be the password.
+                masked = bool(self.outstanding) and self.outstanding[0].verb in _LOGIN
+                self.trace("B<", b"%d ****\r\n" % reply.code if masked else reply.raw)
             slot = self._take(reply)
             if self.fault is not None:
                 return answered
@@ -262,9 +267,10 @@ class Remote:
 
     def _take(self, reply: Reply) -> Slot | None:
         """Deal with one reply; give its slot if it is about a transaction."""
+        self.replies += 1
         if not self.outstanding:
             kind = Kind.CLOSING if reply.code == 421 else Kind.NONSENSE
-            self.fault = Fault(kind, f"spoke unasked: {reply.raw!r}", reply.raw if reply.code == 421 else b"")
+            self.fault = Fault(kind, f"spoke unasked: {quoted(reply.raw)}", reply.raw if reply.code == 421 else b"")
             return None
         slot = self.outstanding.pop(0)
         if reply.code >= 400:
@@ -274,7 +280,8 @@ class Remote:
             answer(self, reply)
             return None
         if reply.code == 421 and slot.verb is not END_OF_DATA and slot.verb is not BDAT:
-            self.fault = Fault(Kind.CLOSING, "closed the session", reply.raw)
+            kind = Kind.CLOSING_AT_MAIL if slot.verb is MAIL else Kind.CLOSING
+            self.fault = Fault(kind, "closed the session", reply.raw)
             return None
         self.borrowed = False
         return slot
@@ -327,8 +334,10 @@ class Remote:
 
     @property
     def at_rest(self) -> bool:
-        """Whether it may be kept: idle, and it has never refused anything (rule S18)."""
-        return self.idle and not self.failed
+        """Whether it may be kept: idle, it has never refused anything (rule S18), and takes another message."""
+        if self.failed or not self.idle or self.offer is None:
+            return False
+        return not self.offer.mailmax or self.uses < self.offer.mailmax
 
     @property
     def wait(self) -> Wait:
@@ -339,4 +348,5 @@ class Remote:
 
 
 _BEGINNING: Final = frozenset({State.GREETING, State.HELLO})
+_LOGIN: Final = frozenset({AUTH, AUTH_RESPONSE})
 _AT_ONCE: Final = frozenset({Kind.GREETING, Kind.HELLO})

@@ -130,7 +130,8 @@ def _send_chunks(delivery: Delivery, remote: Remote) -> None:
             return
         delivery.progress.finished = True
         slot = Slot(END_OF_DATA, b"BDAT %d LAST\r\n" % delivery.message.waiting)
-    elif delivery.message.waiting >= CHUNK and offer is not None and remote.may_follow(offer):
+    elif _is_worth_a_chunk(delivery) and offer is not None and remote.may_follow(offer):
+        delivery.impatient = False
         slot = Slot(BDAT, b"BDAT %d\r\n" % delivery.message.waiting)
     else:
         return
@@ -138,6 +139,12 @@ def _send_chunks(delivery: Delivery, remote: Remote) -> None:
     remote.send(slot)
     for piece in delivery.message.take():
         remote.write(piece)
+
+
+def _is_worth_a_chunk(delivery: Delivery) -> bool:
+    """Say whether what is here leaves before the rest: of a slow client little comes, and the remote waits."""
+    waiting = delivery.message.waiting
+    return waiting >= CHUNK or (waiting > 0 and delivery.impatient)
 
 
 def _send_stuffed(delivery: Delivery, remote: Remote) -> None:

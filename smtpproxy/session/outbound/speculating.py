@@ -40,6 +40,7 @@ def awaits_message(submission: Submission, delivery: Delivery) -> bool:
     if (
         speculation is None
         or delivery.message.complete
+        or delivery.impatient
         or delivery.message.octets > speculation.size
         or not delivery.rideable
     ):

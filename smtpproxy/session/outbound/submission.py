@@ -191,6 +191,12 @@ class Submission(ClientSide):
         self.patience_over = True
         self._resume()
 
+    def delivery_impatient(self, delivery: Delivery, now: float) -> None:
+        """Learn that what is here of a message has waited for the rest long enough: the remote would not for ever."""
+        self.now = now
+        delivery.impatient = True
+        self._resume()
+
     def _resume(self) -> None:
         if self.frontend.waiting or self.eof or self.stuffed:
             self.advance()

@@ -57,9 +57,8 @@ class Target:
     ) -> None:
         """``host``: the MX host or nexthop as it is named, for the log and the certificate; ``address``: as text.
 
-        ``security``: what the shell has to know of the TLS; ``key``: everything that makes a session with it another
-        one (address, port, TLS policy, credentials, source, EHLO name), so that no session is lent to where it makes
-        a difference.
+        ``security``: what the shell has to know of the TLS; ``key``: what makes a session with it another one, the
+        route being the same (address, port, TLS policy, credentials), so that none is lent to where it matters.
         """
         self.host = host
         self.address = address
