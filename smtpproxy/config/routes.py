@@ -67,8 +67,9 @@ class Source(Section):
 class RemoteTimeouts(Section):
     """How long a remote is waited for (RFC 5321, 4.5.3.2), in seconds.
 
-    ``others_left``: for its greeting and EHLO reply, while there are other servers to try; ``delivery``: all tries
-    together, up to the one in which the message leaves.
+    ``others_left``: for its greeting and EHLO reply, while there are other servers to try; ``others_done``: over LMTP,
+    from the end of the message, if another destination has taken it; ``delivery``: all tries together, up to the one
+    in which the message leaves.
     """
 
     connect: TimeOut = 30.0
@@ -82,6 +83,7 @@ class RemoteTimeouts(Section):
     other: TimeOut = 300.0
     tls_handshake: TimeOut = 30.0
     others_left: TimeOut = 60.0
+    others_done: TimeOut = 300.0
     delivery: TimeOut = 240.0
 
 

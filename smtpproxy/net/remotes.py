@@ -1,8 +1,8 @@
 """Connections with remotes: how they are opened, the ones that are kept for the next message, how they are left.
 
 A kept session is lent only to where it makes no difference to a fresh one (rule S18): everything that could is in the
-target's key, or belongs to the route of a listener, which has its sessions for itself (pace, source, time-outs).  Before
-that it is looked at once more, because a 421 may have come in the meantime.
+target's key, or belongs to the route of a listener, which has its sessions for itself (pace, source, time-outs).
+Before that it is looked at once more, because a 421 may have come in the meantime.
 """
 
 from __future__ import annotations

@@ -304,10 +304,21 @@ class RemoteSide:
             self.end()
         elif self._overdue(now):
             self._lost("timed out")
+        elif self._holds_up(now):
+            if delivery.progress.by:
+                self._lost("timed out, and others wait")
+            else:
+                self._tell(self._session.submission.delivery_overdue, delivery, now)
         elif self._silent_for(now) > _GATHERING and delivery.withholds:
             self._tell(self._session.submission.delivery_impatient, delivery, now)
         elif now - delivery.started > self._longest and self._is_ours(delivery):
             self._tell(self._session.submission.delivery_overdue, delivery, now)
+
+    def _holds_up(self, now: float) -> bool:
+        """Say whether it keeps the word on others' mail for so long that the client would send all of it again."""
+        submission = self._session.submission
+        patience = self._context.remote_route(self.delivery.route).settings.timeouts.others_done
+        return submission.holds_up(self.delivery) and now - submission.whole_since > patience
 
     def _silent_for(self, now: float) -> float:
         remote = self.delivery.remote

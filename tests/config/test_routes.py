@@ -64,6 +64,7 @@ def test_the_defaults(loaded: Loaded, outbound: str) -> None:
         other=300.0,
         tls_handshake=30.0,
         others_left=60.0,
+        others_done=300.0,
         delivery=240.0,
     )
     assert default == Route(domain=("*",))

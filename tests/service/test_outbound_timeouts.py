@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import pytest
 
+from .client import Client
 from .outboundproxy import Smarthost, Town, deliver, deliver_by_data, envelope, route
 from .outboundremote import EARLY, SILENCE, Dialogue
 from .process import Settings
@@ -209,6 +210,35 @@ def test_a_server_that_takes_no_more_mail_data(town: Town) -> None:
         assert client.reply()[:9] == b"451 4.4.2"
         assert client.code(b"QUIT") == 221
     assert remote.messages == []
+
+
+@pytest.mark.parametrize("by", ["DATA", "BDAT"])
+def test_lmtp_nobodys_word_waits_for_another_destination_and_not_for_ever(town: Town, by: str) -> None:
+    quick, silent = town.remote(keywords=EARLY), town.remote(keywords=EARLY, replies={".": SILENCE})
+    # The one that is silent may be so for longer, but not while the client waits for it with others.
+    times = {"end_of_data": "1 h", "others_done": SHORT}
+    routes = [route([quick], "quick.example"), route([silent], "silent.example", timeouts=times)]
+    smarthost = town.smarthost(routes, listener={"protocol": "lmtp"})
+    with Client(smarthost.address()) as client:
+        assert b"LMTP" in client.reply()
+        assert client.code(b"LHLO client.example") == 250
+        recipients = [b"b@quick.example", b"c@silent.example", b"d@quick.example"]
+        if by == "DATA":
+            client.send(envelope(*recipients) + b"DATA\r\n")
+            assert client.codes(5) == [250, 250, 250, 250, 354]
+            client.send(b"x\r\n.\r\n")
+        else:
+            client.send(envelope(*recipients) + b"BDAT 3 LAST\r\nx\r\n")
+            assert client.codes(4) == [250, 250, 250, 250]
+        assert client.reply()[:3] == b"250"
+        assert client.reply() == b"451 4.4.2 Connection lost, fate of the message unknown\r\n"
+        assert client.reply()[:3] == b"250"
+        assert client.code(b"QUIT") == 221
+    assert len(quick.messages) == 1
+    assert {event["to"]: event.get("failures") for event in smarthost.wait_for("delivery", 2)} == {
+        "<b@quick.example>,<d@quick.example>": None,
+        "<c@silent.example>": [f"{silent.nexthop}: timed out, and others wait"],
+    }
 
 
 def test_a_reply_that_trickles_in_is_not_waited_for_for_ever(town: Town) -> None:

@@ -35,7 +35,8 @@ def open_data(submission: Submission) -> None:
         return
     done = all(delivery.stage is Stage.DONE for delivery in submission.deliveries)
     if not any(recipient.slot.reply[:1] == b"2" for recipient in submission.recipients):
-        refuse_waiting_data(submission, NO_RECIPIENTS)
+        # RFC 2033, 4.2, wants another code than RFC 5321, 3.3, allows.
+        refuse_waiting_data(submission, NO_TRANSACTION if submission.policy.lmtp else NO_RECIPIENTS)
     elif submission.policy.lmtp:
         begin_data(submission, GO_AHEAD)
     elif done:
@@ -154,6 +155,7 @@ def chunk_is_whole(submission: Submission) -> None:
 def message_is_whole(submission: Submission, slot: Slot | None = None) -> None:
     """Await the verdict; ``slot``: the BDAT that is owed it."""
     submission.whole = True
+    submission.whole_since = submission.now
     if slot is None:
         slot = Slot(END_OF_DATA)
         submission.pipeline.slots.append(slot)

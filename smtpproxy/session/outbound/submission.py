@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .recipient import Recipient
     from .remote import Remote
     from .target import Target, Unroutable
+    from .verdicts import Owed
 
 
 class Submission(ClientSide):
@@ -54,6 +55,7 @@ class Submission(ClientSide):
         "last_slot",
         "mail",
         "orphans",
+        "owed",
         "patience_over",
         "postponed",
         "reader",
@@ -63,6 +65,7 @@ class Submission(ClientSide):
         "told",
         "unstuffer",
         "whole",
+        "whole_since",
     )
 
     commands = TABLE
@@ -94,6 +97,10 @@ class Submission(ClientSide):
         """A command that ends the transaction, while the replies to its recipients are still to come."""
         self.whole = False
         """Whether the message is wholly here, and its verdict awaited."""
+        self.whole_since = 0.0
+        """Since when, in seconds of a monotonic clock."""
+        self.owed: list[Owed] | None = None
+        """The words on the message that the client is owed, by recipient (LMTP), once it is known for whom."""
         self.told = False
         """Whether the last word on a message was given, and has not left."""
         self.patience_over = False
@@ -249,6 +256,8 @@ class Submission(ClientSide):
         if not recipient.slot.reply:
             delivery.spoken = True
             recipient.slot.reply = recipient.reply
+            if self.whole and self.policy.lmtp:
+                tell_verdicts(self)
 
     def go_ahead(self, delivery: Delivery, reply: bytes) -> None:
         """Let the client send its message: this remote takes it now, or will."""
@@ -264,6 +273,11 @@ class Submission(ClientSide):
             tell_verdicts(self)
         elif self.data_slot is not None and not self.policy.lmtp:
             intake.refuse_waiting_data(self, delivery.reply)
+
+    def holds_up(self, delivery: Delivery) -> bool:
+        """Say whether others, whose mail was taken, have their word or wait for it because of this one (LMTP)."""
+        taken = any(other.stage is Stage.DONE and other.reply[:1] == b"2" for other in self.deliveries)
+        return self.whole and taken and delivery.stage is not Stage.DONE
 
     # --- the message -----------------------------------------------------------------------------------------------
 
@@ -301,6 +315,7 @@ class Submission(ClientSide):
         self.recipients = []
         self.mail = self.postponed = None
         self.data_slot = self.chunk_slot = self.last_slot = None
+        self.owed = None
         self.whole = self.speculated = self.patience_over = False
         self.verdict = b""
         self.new_message()
