@@ -22,6 +22,7 @@ defaults
   timeout connect 10s
   timeout client 30s
   timeout server 30s
+  timeout check 10s
 {listens}
 """
 

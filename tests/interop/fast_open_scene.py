@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .lab import Process, open_folder, program, wait_for
+from .lab import STARTING, Process, open_folder, program, wait_for, whole_lines
 from .namespaces import HELLO, Machine, machines
 
 CLONE_NEWNET = 0x40000000  # <linux/sched.h>
@@ -98,12 +98,14 @@ class Running:
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """What was logged under this name."""
-        found = [json.loads(line) for line in self.process.text().splitlines()]
+        found = [json.loads(line) for line in whole_lines(self.process.text())]
         return [event for event in found if event["event"] == name]
 
     def wait(self) -> None:
         """Return when it listens."""
-        wait_for(lambda: self.process.popen.poll() is not None or self.events("started"), "an smtpproxy to start")
+        wait_for(
+            lambda: self.process.popen.poll() is not None or self.events("started"), "an smtpproxy to start", STARTING
+        )
         assert self.process.popen.poll() is None, self.process.text()
 
 
@@ -235,7 +237,7 @@ def line(cert: Path, key: Path) -> Iterator[Line]:
             stack.callback(both[-1].process.stop)
         for one in both:
             one.wait()
-        wait_for(lambda: _listens(there, BACKEND), "the backend to listen")
+        wait_for(lambda: _listens(there, BACKEND), "the backend to listen", STARTING)
         made = Line(here, there, both[1], both[0])
         stack.callback(made.cable.close)
         yield made

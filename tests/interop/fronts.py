@@ -14,7 +14,7 @@ from freeports import free_port
 from .clients import name_for
 from .lab import open_folder, wait_for
 from .messages import Sample
-from .proxy import LOG, Proxy, Settings, running, usual_backend, usual_listener
+from .proxy import LOG, Proxy, Settings, log_time, running, usual_backend, usual_listener
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Front:
 
     def watch(self) -> Watch:
         """Watch its part of the log from now on."""
-        return Watch(self)
+        return Watch(self, log_time())
 
     def session(self, message: Sample) -> dict[str, Any]:
         """Wait for the log line of the session in which the client with that message said EHLO."""
@@ -59,21 +59,22 @@ class Front:
 
         return wait_for(look, f"{number} sessions of {name} in the log of {self.name}")
 
-    def events(self) -> list[dict[str, Any]]:
-        """What has been logged of it and of its backend; both have its name."""
-        return [event for event in self.proxy.events() if self.name in (event.get("listener"), event.get("backend"))]
+    def events(self, *, since: str = "") -> list[dict[str, Any]]:
+        """What has been logged of it and of its backend, from a `log_time` on; both have its name."""
+        events = self.proxy.events(since=since)
+        return [event for event in events if self.name in (event.get("listener"), event.get("backend"))]
 
 
 class Watch:
     """What is logged of a listener from a moment on."""
 
-    def __init__(self, front: Front) -> None:
+    def __init__(self, front: Front, since: str) -> None:
         self._front = front
-        self._seen = len(front.events())
+        self._since = since
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """The events of that name."""
-        return [event for event in self._front.events()[self._seen :] if event["event"] == name]
+        return [event for event in self._front.events(since=self._since) if event["event"] == name]
 
     def several(self, name: str, number: int) -> list[dict[str, Any]]:
         """Wait for so many events of that name; AssertionError if there are more."""

@@ -25,6 +25,8 @@ import pytest
 Found = TypeVar("Found")
 
 INSTALL = "run tests/interop/install.sh as root"
+STARTING = 120.0
+"""Seconds for a program to start, which takes a busy machine longer than all that it does then."""
 
 
 def lab_folder() -> Path:
@@ -121,7 +123,7 @@ class Process:
                 guarded, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True
             )
 
-    def wait_listening(self, port: int, seconds: float = 20.0) -> None:
+    def wait_listening(self, port: int, seconds: float = STARTING) -> None:
         """Return when `port` is listened on; AssertionError with the program's output if it ends before, or
         never listens.
         """
@@ -151,6 +153,11 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.popen.pid, signal.SIGKILL)
         return self.popen.wait(seconds)
+
+
+def whole_lines(text: str) -> list[str]:
+    """The lines of a file that somebody writes to; the last one may not have come to its end yet."""
+    return text.split("\n")[:-1]
 
 
 def files_below(folder: Path, *names: str) -> list[Path]:

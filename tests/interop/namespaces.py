@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from .clients import RECIPIENT
-from .lab import Process, missing, need_root, open_folder, program, wait_for
+from .lab import STARTING, Process, missing, need_root, open_folder, program, wait_for, whole_lines
 
 CLIENTS = ("198.51.100.7", "2001:db8:7::7")
 PROXIES = ("198.51.100.1", "2001:db8:7::1")
@@ -106,7 +106,7 @@ class Lab:
 
     def wait_for_server(self) -> None:
         """Return when the server listens on its address of each family."""
-        wait_for(lambda: all(self._listens(address) for address in self.servers), "the server to listen")
+        wait_for(lambda: all(self._listens(address) for address in self.servers), "the server to listen", STARTING)
 
     def _listens(self, address: str) -> bool:
         shown = subprocess.run(self.server.command("ss", "-Hltn"), capture_output=True, text=True, check=True).stdout
@@ -135,7 +135,9 @@ class Lab:
         limited = [str(program("setpriv")), f"--bounding-set={bounding_set}"]
         command = [*limited, sys.executable, "-m", "smtpproxy", "run", "-c", str(file)]
         process = self._run(self.proxy.command(*command), "smtpproxy")
-        wait_for(lambda: '"started"' in process.text() or process.popen.poll() is not None, "the proxy to start")
+        wait_for(
+            lambda: '"started"' in process.text() or process.popen.poll() is not None, "the proxy to start", STARTING
+        )
         assert process.popen.poll() is None, process.text()
 
     def _run(self, command: list[str], name: str) -> Process:
@@ -160,7 +162,7 @@ class Lab:
     def failures(self) -> set[str]:
         """Why servers could not be reached, as the proxy's log says."""
         text = (self.folder / "smtpproxy.log").read_text(encoding="utf-8")
-        events: list[dict[str, Any]] = [yaml.safe_load(line) for line in text.splitlines()]
+        events: list[dict[str, Any]] = [yaml.safe_load(line) for line in whole_lines(text)]
         return {event["why"] for event in events if event["event"] == "backend_failed"}
 
     def stop(self) -> None:

@@ -207,7 +207,9 @@ class Postfix:
 
     def queued(self) -> list[Path]:
         """The queue files of messages not yet delivered, and of sessions in the middle of one."""
-        return files_below(self.folder / "queue", "maildrop", "incoming", "active", "deferred")
+        # Once more: what is tried again goes from the last folder to one before it, and none would have it then.
+        folders = ("maildrop", "incoming", "active", "deferred")
+        return list(dict.fromkeys(files_below(self.folder / "queue", *folders, *folders)))
 
     def delivered(self, seconds: float = 30.0) -> list[Stored]:
         """Wait until the queue is empty, and give everything ever delivered."""

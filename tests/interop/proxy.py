@@ -10,16 +10,25 @@ import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
 from freeports import free_port
 
-from .lab import Process, open_folder
+from .lab import Process, open_folder, whole_lines
 
 Settings = dict[str, Any]
 
 LOG = {"format": "json", "to": "stderr", "level": "info"}
+
+
+def log_time() -> str:
+    """The present as a line of the log has it.
+
+    What happened before may be written later: how many lines there are tells nothing of what is yet to happen.
+    """
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z"
 
 
 def usual_listener(name: str, port: int, backend: str, changes: Settings) -> Settings:
@@ -78,16 +87,18 @@ class Proxy:
         """Everything that it has written so far."""
         return (self.folder / "smtpproxy.log").read_text(encoding="utf-8", errors="replace")
 
-    def events(self, name: str = "") -> list[dict[str, Any]]:
-        """The events logged so far (those called `name`); AssertionError if a line is not a JSON object."""
+    def events(self, name: str = "", *, since: str = "") -> list[dict[str, Any]]:
+        """The events logged so far (those called `name`, from a `log_time` on); AssertionError if a line is not a JSON
+        object.
+        """
         events = []
-        for line in self.log().splitlines():
+        for line in whole_lines(self.log()):
             try:
                 event = json.loads(line)
             except ValueError:
                 raise AssertionError(f"a log line that is not JSON: {line!r}") from None
             assert isinstance(event, dict), line
-            if not name or event.get("event") == name:
+            if (not name or event.get("event") == name) and event["time"] >= since:
                 events.append(event)
         return events
 
@@ -108,7 +119,7 @@ class Proxy:
         """Wait for the end of a proxy that has been told to stop; AssertionError as `stop`."""
         assert self.process is not None
         try:
-            status = self.process.popen.wait(15.0)
+            status = self.process.popen.wait(45.0)
         finally:
             process, self.process = self.process, None
             process.stop()

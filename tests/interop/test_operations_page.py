@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from .lab import Process, missing, open_folder, program, wait_for
+from .lab import STARTING, Process, missing, open_folder, program, wait_for, whole_lines
 from .namespaces import Machine, machines
 from .postfix import postfix
 from .proxy import proxy
@@ -98,7 +98,7 @@ class Lab:
             shown = subprocess.run(machine.command("ss", "-Hltn"), capture_output=True, text=True, check=True)
             return f"{listening} " in shown.stdout
 
-        wait_for(ready, f"{command[0]} to listen")
+        wait_for(ready, f"{command[0]} to listen", STARTING)
 
     def send(self, *options: str) -> None:
         """Send a message by way of the load balancer."""
@@ -114,7 +114,7 @@ class Lab:
         """Wait for the log lines of so many sessions that somebody has named the client of."""
 
         def look() -> list[dict[str, Any]]:
-            events = [json.loads(line) for line in self.log().splitlines()]
+            events = [json.loads(line) for line in whole_lines(self.log())]
             found = [event for event in events if event["event"] == "session" and "via" in event]
             return found if len(found) >= number else []
 

@@ -17,6 +17,7 @@ from .outbound_clients import RelayingPostfix, relaying_postfix
 from .outbound_exim import EximRemote, LmtpExim, exim_remote
 from .outbound_smarthost import Smarthost, Way, smarthost
 from .postfix import Postfix
+from .proxy import log_time
 
 pytestmark = pytest.mark.interop
 
@@ -60,10 +61,10 @@ def arrived(exim: EximRemote, postfix_plain: Postfix, opensmtpd_plain: OpenSmtpd
     return lambda: [*exim.delivered(), *postfix_plain.delivered(), *opensmtpd_plain.delivered()]
 
 
-def deliveries(house: Smarthost, before: int, number: int) -> list[dict[str, Any]]:
-    """Wait until there are that many more deliveries in the log than there were."""
+def deliveries(house: Smarthost, since: str, number: int) -> list[dict[str, Any]]:
+    """Wait until there are that many deliveries in the log from a moment on."""
     found = wait_for(
-        lambda: found if len(found := house.events("delivery")[before:]) >= number else [],
+        lambda: found if len(found := house.events("delivery", since=since)) >= number else [],
         f"{number} deliveries in the log",
     )
     assert len(found) == number, found
@@ -73,11 +74,11 @@ def deliveries(house: Smarthost, before: int, number: int) -> list[dict[str, Any
 def test_postfix_by_lmtp(house: Smarthost, lmtp_postfix: RelayingPostfix, arrived: Any) -> None:
     """All destinations in one transaction, cold and warm."""
     for _ in range(4):
-        message, before = sample(), len(house.events("delivery"))
+        message, since = sample(), log_time()
         post(lmtp_postfix.port, message, *EVERYBODY)
         lmtp_postfix.emptied()
         assert_intact(arrived(), message, EVERYBODY)
-        done = deliveries(house, before, len(DOMAINS))
+        done = deliveries(house, since, len(DOMAINS))
         assert len({delivery["session"] for delivery in done}) == 1
     for recipient in EVERYBODY:
         assert lmtp_postfix.outcome(message, recipient).startswith("status=sent (250")
@@ -88,12 +89,12 @@ def test_exim_by_lmtp(house: Smarthost, arrived: Any) -> None:
     with open_folder("exim") as folder:
         exim = LmtpExim(folder, house.lmtp)
         for _ in range(4):
-            message, before = sample(), len(house.events("delivery"))
+            message, since = sample(), log_time()
             delivery = exim.send(message, *EVERYBODY)
             assert len(delivery.accepted) == len(DOMAINS), delivery.log
             assert exim.queue() == []
             assert_intact(arrived(), message, EVERYBODY)
-            done = deliveries(house, before, len(DOMAINS))
+            done = deliveries(house, since, len(DOMAINS))
             assert len({one["session"] for one in done}) == 1
 
 
@@ -116,12 +117,12 @@ def test_exim_splits(house: Smarthost, make_exim: MakeExim, arrived: Any) -> Non
     """By SMTP and with DATA: for the recipients with 452 Exim begins another transaction on the same connection."""
     exim = make_exim(house.port, chunking=False)
     for _ in range(4):
-        message, before = sample(), len(house.events("delivery"))
+        message, since = sample(), log_time()
         delivery = exim.send(message, *EVERYBODY)
         assert len(delivery.accepted) == len(DOMAINS), delivery.log
         assert exim.queue() == []
         assert_intact(arrived(), message, EVERYBODY)
-        done = deliveries(house, before, len(DOMAINS))
+        done = deliveries(house, since, len(DOMAINS))
         assert len({one["session"] for one in done}) == 1
 
 
@@ -142,11 +143,11 @@ def test_exim_with_chunking_splits_later(house: Smarthost, make_exim: MakeExim, 
 
 def test_postfix_splits(house: Smarthost, smtp_postfix: RelayingPostfix, arrived: Any) -> None:
     """By SMTP: Postfix puts the recipients with 452 off to its next queue run, in the end all have it once."""
-    message, before = sample(), len(house.events("delivery"))
+    message, since = sample(), log_time()
     post(smtp_postfix.port, message, *EVERYBODY)
     smtp_postfix.emptied()
     assert_intact(arrived(), message, EVERYBODY)
-    done = deliveries(house, before, len(DOMAINS))
+    done = deliveries(house, since, len(DOMAINS))
     assert len({one["session"] for one in done}) == len(DOMAINS)
     put_off = re.findall(r"to=<recipient@(\S+)>.* status=deferred .*452 4.5.3", smtp_postfix.log())
     assert len(put_off) == 2 + 1, put_off

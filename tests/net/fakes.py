@@ -139,6 +139,24 @@ def receive_all(peer: socket.socket, reactor: FakeReactor | None = None) -> byte
     raise AssertionError(f"not closed; {len(received)} octets came")
 
 
+def read_until(peer: socket.socket, turn: Callable[[float], object], condition: Callable[[bytes], object]) -> bytes:
+    """Read from a peer until the condition holds for what came, and give that; ``turn`` is the other side's reactor's.
+
+    The other side waits for the kernel now and then, which has its own time for acknowledgements: whoever waited in
+    ``recv`` meanwhile would wait for ever.
+    """
+    peer.settimeout(0.0)
+    deadline = time.monotonic() + PATIENCE
+    received = b""
+    while not condition(received):
+        with contextlib.suppress(BlockingIOError):
+            received += peer.recv(1 << 16)
+        turn(0.001)
+        assert time.monotonic() < deadline, f"only {len(received)} octets came"
+    peer.settimeout(PATIENCE)
+    return received
+
+
 @contextlib.contextmanager
 def tcp_pair(*, send_buffer: int = 0) -> Iterator[tuple[socket.socket, socket.socket]]:
     """Two connected TCP sockets: ours, not blocking, and the peer's."""

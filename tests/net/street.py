@@ -69,6 +69,15 @@ class End:
             b"QUIT\r\n"
         )
 
+    def hears(self, words: bytes, times: int) -> bool:
+        """Read until these words have come so often (they do the first time), or nothing comes for a good while."""
+        idle = 0
+        while (count := self.received.count(words)) < times and (idle < 20 or not count):
+            idle = 0 if self.look() else idle + 1
+            self._reactor.turn(0.001)
+            assert idle < 10_000, f"{words!r} never came"
+        return count >= times
+
     def to_the_end(self) -> bytes:
         """Read until the other side closes."""
         return self.read_until(lambda _: self.closed)
@@ -104,7 +113,7 @@ class Street:
         self._servers.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
         self._servers.bind(("127.0.0.1", 0))
         self._servers.listen()
-        self._servers.settimeout(5)
+        self._servers.settimeout(0)
         settings = backend(servers=[f"127.0.0.1:{self._servers.getsockname()[1]}"], **changes.get("backend", {}))
         servers = Servers(settings.servers, settings.rest, self.reactor.seconds)
         assert servers.resolve() == []
@@ -132,9 +141,16 @@ class Street:
 
     def server(self) -> End:
         """The server's end of the next connection with it."""
+        accepted: list[socket.socket] = []
+
+        def came() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                accepted.append(self._servers.accept()[0])
+            return bool(accepted)
+
         self.reactor.settle()
-        sock, _ = self._servers.accept()
-        return End(self.reactor, self._stack.enter_context(sock))
+        self.reactor.until(came)
+        return End(self.reactor, self._stack.enter_context(accepted[0]))
 
     def greeted(self) -> tuple[End, End]:
         """A client that has said EHLO, and the server."""

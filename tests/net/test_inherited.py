@@ -40,7 +40,7 @@ class Given:
             numbers = [one.fileno(), reading, two.fileno()]
             command = [sys.executable, "-c", CHILD, ",".join(map(str, map(os.dup, numbers))), json.dumps(environment)]
             inherited = [int(number) for number in command[3].split(",")]
-            output = subprocess.run(command, pass_fds=inherited, capture_output=True, check=True, timeout=20).stdout
+            output = subprocess.run(command, pass_fds=inherited, capture_output=True, check=True, timeout=60).stdout
             ports = {one.getsockname()[1]: 1, two.getsockname()[1]: 2}
         for descriptor in (reading, writing, *inherited):
             os.close(descriptor)

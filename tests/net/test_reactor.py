@@ -16,7 +16,7 @@ from zope.interface.verify import verifyObject
 from smtpproxy.net.reactor import LeanReactor
 from smtpproxy.net.transport import LeanTransport
 
-from .fakes import PATIENCE, HalfRecorder, receive_all, reset, tcp_pair
+from .fakes import PATIENCE, HalfRecorder, read_until, receive_all, reset, tcp_pair
 
 MUCH = b"0123456789abcdef" * (1 << 16)
 
@@ -84,11 +84,7 @@ def test_reading_writing_and_the_end(reactor: Turned) -> None:
         transport.write(MUCH)
         peer.sendall(b"NOOP\r\n")
         reactor.until(lambda: protocol.received == b"EHLO x\r\nNOOP\r\n")
-        received = bytearray()
-        while len(received) < len(MUCH):
-            received += peer.recv(1 << 16)
-            reactor.turn()
-        assert received == MUCH
+        assert read_until(peer, reactor.turn, lambda received: len(received) >= len(MUCH)) == MUCH
         peer.sendall(b"QUIT\r\n")
         reactor.until(lambda: protocol.received.endswith(b"QUIT\r\n"))
         peer.shutdown(socket.SHUT_WR)
@@ -122,10 +118,7 @@ def test_pausing_with_something_to_write(reactor: Turned) -> None:
             transport.pauseProducing()
             transport.pauseProducing()
             transport.resumeProducing()
-            received = 0
-            while received < len(MUCH):
-                received += len(peer.recv(1 << 16))
-                reactor.turn()
+            assert read_until(peer, reactor.turn, lambda received: len(received) >= len(MUCH)) == MUCH
             peer.sendall(b"x")
         transport.abortConnection()
         reactor.until(lambda: "lost" in protocol.events)
@@ -202,6 +195,7 @@ def test_h10_an_event_for_one_that_was_closed_a_moment_before_is_nobodys(reactor
         rivals[0].other, rivals[1].other = transports[1], transports[0]
         one_peer.sendall(b"x")
         two_peer.sendall(b"x")
+        reactor.until(lambda: any(rival.received for rival in rivals))
         reactor.settle()
         assert sorted(rival.received for rival in rivals) == [b"", b"x"]
         assert sorted(transport.fileno() >= 0 for transport in transports) == [False, True]

@@ -15,7 +15,7 @@ from zope.interface.verify import verifyObject
 
 from smtpproxy.net.transport import LeanTransport
 
-from .fakes import FakeReactor, HalfRecorder, Producer, Recorder, receive_all, reset, tcp_pair
+from .fakes import FakeReactor, HalfRecorder, Producer, Recorder, read_until, receive_all, reset, tcp_pair
 
 SMALL = 4096
 MUCH = b"0123456789abcdef" * (1 << 16)
@@ -225,15 +225,12 @@ def test_the_producer_is_paused_and_resumed_once() -> None:
         pair.transport.write(MUCH)
         pair.transport.write(b"more")
         assert producer.calls == ["pause"]
-        received = 0
-        while producer.calls == ["pause"]:
-            received += len(pair.peer.recv(1 << 16))
-            pair.reactor.turn()
+        received = read_until(pair.peer, pair.reactor.turn, lambda _: producer.calls != ["pause"])
         assert producer.calls == ["pause", "resume"]
         assert pair.reactor.writers == set()
-        while received < 4 + len(MUCH) + 4:
-            received += len(pair.peer.recv(1 << 16))
-        assert received == 4 + len(MUCH) + 4
+        while len(received) < 4 + len(MUCH) + 4:
+            received += pair.peer.recv(1 << 16)
+        assert received == b"fits" + MUCH + b"more"
 
 
 def test_a_producer_that_comes_late_is_told() -> None:

@@ -226,6 +226,7 @@ def test_pipe_that_cannot_be_opened_again_does_not_block(
 
 def test_socket_that_nobody_reads_does_not_block(turns: Turns) -> None:
     reader, writer = socket.socketpair()
+    writer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)  # by itself it may hold all that is written
     reader.settimeout(0)
     with reader, writer:
         blocked_until_read(StderrSink(turns, writer.fileno()), turns, lambda: drain(reader.fileno()))

@@ -17,7 +17,7 @@ from typing import Any, Self
 from .client import Client
 from .outboundremote import RemoteServer
 from .process import Process, Settings
-from .waiting import PATIENCE
+from .waiting import STARTING
 
 NAME = "proxy.example.org"
 EHLO = b"EHLO client.example\r\n"
@@ -65,7 +65,7 @@ class Smarthost(Process):
     def once(self) -> subprocess.CompletedProcess[str]:
         """Start it where it is to end at once, and give how it did."""
         command = [sys.executable, "-m", "smtpproxy", "run", "-c", str(self.file)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=STARTING)
 
     def threads(self) -> int:
         """How many it has."""
@@ -147,10 +147,10 @@ class Town:
         return server
 
     def nobody(self) -> str:
-        """A nexthop where nobody listens."""
-        server = RemoteServer()
-        server.close()
-        return server.nexthop
+        """A nexthop where nobody listens, and nobody begins to."""
+        kept = self._stack.enter_context(socket.socket())
+        kept.bind(("127.0.0.1", 0))
+        return "{}:{}".format(*kept.getsockname())
 
     def smarthost(self, routes: list[Settings], listeners: list[Settings] | None = None, **more: Any) -> Smarthost:
         """A smarthost that runs; ``options`` are Smarthost's, all else is ``outbound``'s."""

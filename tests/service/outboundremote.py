@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from freeports import free_port
+
 from .waiting import PATIENCE, eventually
 
 EARLY: Final = ("PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 100000000", "CHUNKING", "PIPECONNECT")
@@ -246,7 +248,8 @@ class RemoteServer:
         self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if receive_buffer:
             self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self._listening.bind(address)
+        # Of these ports nobody takes one either when this server listens no more.
+        self._listening.bind((address[0], address[1] or free_port(address[0])))
         self._listening.listen(64)
         self.address = self._listening.getsockname()[:2]
         self.script = Script(**script)

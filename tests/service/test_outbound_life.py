@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -172,10 +171,11 @@ def test_a_dead_resolver_holds_up_nobody_else_nor_a_reload_nor_the_end(town: Tow
     remote = town.remote(keywords=EARLY)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as deaf:
         deaf.bind(("127.0.0.1", 0))
-        dns = {"servers": ["{}:{}".format(*deaf.getsockname())], "timeout": "15 s", "lifetime": "15 s"}
+        deaf.settimeout(PATIENCE)
+        # No step below waits so long: whoever waited for the resolver would fail.
+        dns = {"servers": ["{}:{}".format(*deaf.getsockname())], "timeout": "1 min", "lifetime": "1 min"}
         routes = [route([remote], "known.example"), {"domain": "*", "lookup": "mx", "tls": {"mode": "none"}}]
         proxy = town.smarthost(routes, dns=dns)
-        begin = time.monotonic()
         lost = proxy.client()
         lost.send(envelope(b"b@unknown.example"))
         assert lost.codes(1) == [250]
@@ -194,7 +194,6 @@ def test_a_dead_resolver_holds_up_nobody_else_nor_a_reload_nor_the_end(town: Tow
         proxy.reload()
         proxy.wait_for("reloaded", 2)
         proxy.stop()
-        assert time.monotonic() - begin < 12
 
 
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")

@@ -18,6 +18,7 @@ from .client import Client
 from .conftest import MakeMta, MakeProxy
 from .process import Process
 from .tlstools import client_context, with_tls
+from .waiting import STARTING
 
 
 class Files:
@@ -112,16 +113,21 @@ def test_files_are_read_again_when_they_change(proxy: MakeProxy, mta: MakeMta, p
     process.start()
     context = client_context(pki)
     assert shown(process, context) == der(first)
-    cert.unlink()
-    cert.symlink_to(second.cert)
+    link_anew(cert, second.cert)
     process.wait_for("certificate_refused")
     assert shown(process, context) == der(first)
-    key.unlink()
-    key.symlink_to(second.key)
+    link_anew(key, second.key)
     process.wait_for("certificate_loaded", 2)
     assert shown(process, context) == der(second)
     process.stop()
     assert len(process.events("certificate_refused")) == 1, "what is no good is refused once"
+
+
+def link_anew(link: Path, target: Path) -> None:
+    """Let a link lead elsewhere; there is never none, which would be another reason to refuse."""
+    other = link.with_suffix(".new")
+    other.symlink_to(target)
+    other.replace(link)
 
 
 def test_a_certificate_that_ends_soon_is_warned_of_at_the_start(proxy: MakeProxy, mta: MakeMta, pki: Any) -> None:
@@ -141,7 +147,7 @@ def test_a_certificate_that_ends_soon_is_warned_of_at_the_start(proxy: MakeProxy
 
 def run(process: Process) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "smtpproxy", "run", "-c", str(process.file)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=STARTING, check=False)
 
 
 @pytest.mark.parametrize("fault", ["no file", "another key", "the ca of the server"])

@@ -36,7 +36,7 @@ class Caller:
     async def reply(self) -> bytes:
         """Return the next reply, all its lines."""
         lines = b""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while True:
                 line = await self._reader.readuntil(b"\r\n")
                 lines += line
@@ -55,7 +55,7 @@ class Caller:
 
     async def rest(self) -> bytes:
         """Return everything up to the end of the connection."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             return await self._reader.read()
 
 

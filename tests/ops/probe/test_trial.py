@@ -111,7 +111,7 @@ def test_what_is_not_as_it_must_be(do: Any, replies: dict[bytes, bytes], problem
 def test_a_server_that_does_not_answer_early_talk(do: Any) -> None:
     """It reads, and keeps its greeting to itself."""
     with MailServer(early=[3], early_replies={b"greeting": b"220-wait\r\n"}) as mx:
-        trial = trial_of(do(f"127.0.0.1:{mx.port}", recipient=RECIPIENT, patience=0.3))
+        trial = trial_of(do(f"127.0.0.1:{mx.port}", recipient=RECIPIENT, patience=1.0))
     assert trial.seconds is None
     assert trial.polite_seconds is not None
 
