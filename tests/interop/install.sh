@@ -3,10 +3,10 @@
 #
 #   tests/interop/install.sh [--check]
 #
-# Postfix, the clients, HAProxy, nginx and what routes packets come from Debian's packages in the ordinary way.  Debian
+# Postfix, the clients, HAProxy, nginx, Dovecot and what routes packets come from Debian's packages in the ordinary way.  Debian
 # lets only one mail server be installed, so Exim and OpenSMTPD are only unpacked (dpkg -x), into $SMTPPROXY_LAB (default
-# /var/tmp/smtpproxy-lab); the libraries that they need are installed.  No server is started, and an installed one is
-# never removed.
+# /var/tmp/smtpproxy-lab); the libraries that they need are installed.  So are NSD, Unbound and what signs zones: the
+# machine's own look-ups are none of our business.  No server is started, and an installed one is never removed.
 #
 # May be run again at any time; when all is there it returns at once.  --check only tells what is missing.
 # Exit status: 0 all is there, 1 something cannot be installed (the last line says what and why).
@@ -20,6 +20,7 @@ plain=(
     haproxy nginx libnginx-mod-mail libnginx-mod-stream        # what stands in front of us
     iproute2 procps nftables iptables                          # networks of their own
     redis-server                                               # a store for the EHLO cache
+    dovecot-core                                               # whom Postfix asks about passwords
 )
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 
@@ -32,6 +33,14 @@ installed() { [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null)" = '
 exim_works()      { [ -x "$lab/exim/usr/sbin/exim4" ] && "$lab/exim/usr/sbin/exim4" -C /dev/null -bV >/dev/null 2>&1; }
 opensmtpd_works() { [ -x "$lab/opensmtpd/usr/sbin/smtpd" ] && ! ldd "$lab/opensmtpd/usr/sbin/smtpd" 2>&1 | grep -q 'not found'; }
 
+dnssec_works() {
+    local command
+    for command in 'sbin/nsd -v' 'sbin/unbound -V' 'bin/ldns-signzone -v' 'bin/ldns-dane -v'; do
+        # shellcheck disable=SC2086 # a program and its option
+        "$lab/dnssec/usr/"$command >/dev/null 2>&1 || return
+    done
+}
+
 missing() {
     local package
     for package in postfix "${plain[@]}"; do
@@ -39,6 +48,7 @@ missing() {
     done
     exim_works && getent passwd Debian-exim >/dev/null || echo exim
     opensmtpd_works || echo opensmtpd
+    dnssec_works || echo dnssec
 }
 
 # Packages start their services after installation unless policy-rc.d forbids it.
@@ -127,6 +137,11 @@ install_opensmtpd() {
     opensmtpd_works || fail "$lab/opensmtpd/usr/sbin/smtpd lacks libraries: $(ldd "$lab/opensmtpd/usr/sbin/smtpd" | grep 'not found' | tr '\n' ' ')"
 }
 
+install_dnssec() {
+    unpack dnssec nsd unbound ldnsutils
+    dnssec_works || fail "a program in $lab/dnssec/usr does not start: $("$lab/dnssec/usr/sbin/unbound" -V 2>&1 | head -n 1)"
+}
+
 wanted=$(missing | tr '\n' ' ')
 [ -n "$wanted" ] || { say "all is there ($lab)"; exit 0; }
 if [ "${1:-}" = --check ]; then
@@ -149,6 +164,7 @@ apt_install ${absent+"${absent[@]}"}
 install_postfix
 exim_works && getent passwd Debian-exim >/dev/null || install_exim
 opensmtpd_works || install_opensmtpd
+dnssec_works || install_dnssec
 
 left=$(missing | tr '\n' ' ')
 [ -z "$left" ] || fail "$left"

@@ -7,8 +7,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
-from .lab import Process, need_user, unpacked, wait_for
+from .lab import STARTING, Process, need_user, unpacked, wait_for, whole_lines
 from .messages import Maildir, Sample
 from .namespaces import Machine
 
@@ -22,7 +23,6 @@ qualify_domain = lab.test
 keep_environment =
 host_lookup =
 rfc1413_hosts =
-tls_advertise_hosts =
 log_selector = +pipelining +smtp_confirmation
 """
 
@@ -42,17 +42,28 @@ smtp:
   hosts_try_dane =
 """
 
+NO_TLS = "tls_advertise_hosts ="
+TLS = "tls_certificate = {folder}/cert.pem\ntls_privatekey = {folder}/key.pem"
+
 SERVER = """\
 primary_hostname = mx.world.test
 daemon_smtp_ports = 25
 local_interfaces = <; {addresses}
 acl_smtp_connect = pause
-acl_smtp_rcpt = accept
+acl_smtp_rcpt = recipients
+{tls}
 
 begin acl
+recipients:
+  deny    local_parts = refused
+          message = 5.1.1 no such user
+  accept
+
 # It knows that a client is early only if what that says is here when it greets.
 pause:
-  accept  set acl_c0 = ${{run{{/bin/sleep 0.3}}}}
+  accept  condition = {early}
+          set acl_c0 = ${{run{{/bin/sleep 0.3}}}}
+  accept
 
 begin routers
 everybody:
@@ -64,6 +75,7 @@ box:
   driver = appendfile
   maildir_format
   directory = {folder}/box
+  envelope_to_add
   user = Debian-exim
 """
 
@@ -94,7 +106,7 @@ class EximThere:
     def log(self) -> list[str]:
         """Its main log."""
         path = self.folder / "log/mainlog"
-        return path.read_text("utf-8").splitlines() if path.exists() else []
+        return whole_lines(path.read_text("utf-8")) if path.exists() else []
 
 
 def client(machine: Machine, folder: Path, routes: dict[str, str]) -> EximThere:
@@ -112,9 +124,22 @@ def send(exim: EximThere, message: Sample, recipient: str) -> str:
     return told
 
 
-def server(machine: Machine, folder: Path, addresses: tuple[str, ...]) -> tuple[EximThere, Process]:
-    """One that takes mail at these addresses, and its process."""
-    exim = EximThere(machine, folder, SERVER.format(addresses=" ; ".join(addresses), folder=folder))
+def server(
+    machine: Machine, folder: Path, addresses: tuple[str, ...], pair: Any = None, *, early: bool = True
+) -> tuple[EximThere, Process]:
+    """One that takes mail at these addresses, and its process; it offers STARTTLS if it has a certificate.
+
+    With `early` it waits before it greets, so that its log can tell who is early.
+    """
+    tls = TLS.format(folder=folder) if pair else NO_TLS
+    exim = EximThere(
+        machine,
+        folder,
+        SERVER.format(addresses=" ; ".join(addresses), folder=folder, tls=tls, early=str(early).lower()),
+    )
+    for name, path in (("cert.pem", pair.cert), ("key.pem", pair.key)) if pair else ():
+        shutil.copy(path, folder / name)
+        shutil.chown(folder / name, "Debian-exim")
     process = Process(exim.command("-bdf"), folder / "start.log")
 
     def listens() -> bool:
@@ -123,7 +148,7 @@ def server(machine: Machine, folder: Path, addresses: tuple[str, ...]) -> tuple[
         return all(f"{address}:25 " in shown or f"[{address}]:25 " in shown for address in addresses)
 
     try:
-        wait_for(listens, "Exim to listen")
+        wait_for(listens, "Exim to listen", STARTING)
     except BaseException:
         process.stop()
         raise

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .clients import RECIPIENT
-from .lab import Process, need_user, open_folder, program, wait_for
+from .lab import STARTING, Process, need_user, open_folder, program, wait_for, whole_lines
 from .namespaces import HELLO, Lab, Machine, machines
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/transparent.md"
@@ -104,7 +104,7 @@ class Scene:
         """The same, and it listens; one that runs already will do if it was started in the same way."""
         if self._running is None or self._running[0] != (self.configuration(more), capabilities):
             process = self.begin(more, capabilities)
-            wait_for(lambda: self.events("started") or process.popen.poll() is not None, "the proxy to start")
+            wait_for(lambda: self.events("started") or process.popen.poll() is not None, "the proxy to start", STARTING)
             assert process.popen.poll() is None, process.text()
         else:
             self._wait_for_the_log()
@@ -138,7 +138,7 @@ class Scene:
 
     def _lines(self) -> list[str]:
         log = self.made.folder / "proxy.log"
-        return log.read_text("utf-8").splitlines() if log.exists() else []
+        return whole_lines(log.read_text("utf-8")) if log.exists() else []
 
     def events(self, *names: str) -> list[dict[str, Any]]:
         """What was logged under these names since the last start, or since the test began."""
