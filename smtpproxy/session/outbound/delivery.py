@@ -369,7 +369,10 @@ class Delivery:
         self.errors.append(f"{name}: {why}")
 
     def drop(self, fault: Fault, *, blame: bool = True) -> None:
-        """Part from the remote with a reset; ``blame``: whether its end says something about early pipelining."""
+        """Part from the remote with a reset, or with QUIT where it has only refused to begin and owes nothing.
+
+        ``blame``: whether its end says something about early pipelining.
+        """
         remote = self.remote
         if remote is None:
             return
@@ -378,7 +381,9 @@ class Delivery:
             remote.give_up(fault)
         self._collect(remote)
         self.remote = None
-        self.actions.append(Errand.DROP)
+        refused = remote.failed and fault.kind in _REFUSED_TO_BEGIN
+        courteous = refused and not (remote.outstanding or remote.reader.pending)
+        self.actions.append(Errand.QUIT if courteous else Errand.DROP)
 
     def _collect(self, remote: Remote) -> None:
         notes, remote.notes = remote.notes, []
@@ -413,5 +418,6 @@ class Delivery:
         return remote.wait
 
 
+_REFUSED_TO_BEGIN: Final = frozenset({Kind.GREETING, Kind.HELLO, Kind.LOGIN})
 _UNREACHABLE: Final = b"451 4.4.1 No server of the destination could be reached\r\n"
 _OVERDUE: Final = b"451 4.4.7 Delivery took too long\r\n"
