@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Final, NamedTuple
 
-from smtpproxy.smtp.offer import MAX_LINE, MAX_LINES
+from smtpproxy.smtp.offer import MAX_LINE
 
 __all__ = ["Entry", "Key", "Record", "acceptable", "dumped", "loaded"]
 
 _VERSION: Final = 1
-_MOST_OCTETS: Final = 16 * 1024
-_MOST_CHARACTERS: Final = 32 * 1024  # of a stored record: base64 and the JSON around it have room
+# Real replies have about twenty lines and below 1 KiB; there are 100,000 entries by default.
+_MOST_LINES: Final = 64
+_MOST_OCTETS: Final = 4 * 1024
+_MOST_CHARACTERS: Final = 8 * 1024  # of a stored record: base64 and the JSON around it have room
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -74,10 +76,10 @@ class Record:
 def acceptable(lines: tuple[bytes, ...]) -> bool:
     """Say whether an EHLO reply is fit to be remembered, by its size and form (rule H8).
 
-    At most as many and as long lines as an ``Offer`` has, 16 KiB in all, and no control characters.
+    At most 64 lines, none longer than those of an ``Offer``, 4 KiB in all, and no control characters.
     """
     return (
-        len(lines) <= MAX_LINES
+        len(lines) <= _MOST_LINES
         and sum(map(len, lines)) <= _MOST_OCTETS
         and all(len(line) <= MAX_LINE and not _CONTROL.search(line) for line in lines)
     )

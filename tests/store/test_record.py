@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtpproxy.store.record import Record, dumped, loaded
+from smtpproxy.store.record import Record, acceptable, dumped, loaded
 
 FULL = Record(
     (b"PIPELINING", b"PIPECONNECT", b"X-\xff\xfe 'quoted' \\"),
@@ -28,6 +29,21 @@ def test_what_was_stored_comes_back(record: Record) -> None:
     text = dumped(record)
     assert text.isascii()
     assert loaded(text) == record
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (b"X" * 1000,) * 4 + (b"X" * 96,),  # 4 KiB
+        (b"X" * 64,) * 64,
+        (b"X",) * 64,
+    ],
+)
+def test_the_largest_record_can_be_read_again_and_a_larger_one_is_none(lines: tuple[bytes, ...]) -> None:
+    """There may be 100,000 of them, from servers of ill will (rule H8)."""
+    full = Record(lines, 1e9 / 3, 2**31 - 1, 1e9 / 3, usable=True, flushed=1e9 / 3, flaps=9, holds=9, held=1e9 / 3)
+    assert loaded(dumped(full)) == full
+    assert not acceptable((*lines, b"X"))
 
 
 def changed(**fields: object) -> str:
@@ -53,7 +69,8 @@ def changed(**fields: object) -> str:
         changed(lines=[5]),
         changed(lines=[["UElQRQ=="]]),
         changed(lines=["QQ0KQg=="]),  # CR LF in a line
-        changed(lines=["QQ=="] * 201),
+        changed(lines=["QQ=="] * 65),
+        changed(lines=[base64.b64encode(b"x" * 999).decode()] * 5),
         changed(seen=[1.0, 2, 3.0]),
         changed(seen=[1.0, 2, 3.0, 1]),
         changed(seen=[1.0, -2, 3.0, True]),
