@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 __all__ = ["HttpsTls", "PolicyFetcher", "agent"]
 
 _AT_A_TIME: Final = 20
+_MOST_OCTETS: Final = LONGEST_POLICY + 128 * 1024
+"""Octets of a server in one connection: the policy with all that is round it, TLS and the header of HTTP."""
 _HEADERS: Final = {"User-Agent": ["smtpproxy"]}
 
 
@@ -73,15 +75,30 @@ class _Creator:
 
 
 class _CheckedConnection(SSL.Connection):
-    """A connection whose handshake fails unless chain and name are right. Its app data is Twisted's."""
+    """A connection whose handshake fails unless chain and name are right. Its app data is Twisted's.
+
+    Nor does it read without end as Twisted's client for HTTP does, which keeps every line of a header.
+    """
 
     def __init__(self, context: SSL.Context, host: str) -> None:
         super().__init__(context)
         self._host = host
         self._why = ""
+        self._came = 0
         self.set_verify(SSL.VERIFY_PEER, self._check)
         ask_for(self, host)
         self.set_connect_state()
+
+    def bio_write(self, buf: bytes | bytearray | memoryview) -> int:
+        """Take octets of the server."""
+        self._came += len(buf)
+        return super().bio_write(buf)
+
+    def recv(self, bufsiz: int, flags: int | None = None) -> bytes:
+        """Give plain text, unless the server has sent too much; Twisted calls it after each ``bio_write``."""
+        if self._came > _MOST_OCTETS:
+            raise SSL.Error([("", "", "it sends too much")])
+        return super().recv(bufsiz, flags)
 
     def do_handshake(self) -> None:
         """As OpenSSL does it, but with the reason in its error."""

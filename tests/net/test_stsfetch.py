@@ -4,7 +4,7 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -202,7 +202,8 @@ def test_some_are_fetched_at_a_time(world: World) -> None:
 class WebServer:
     """Answers one request in a thread; ``ended`` says how its connection has ended."""
 
-    def __init__(self, pair: Any, response: bytes, *, endless: bool = False) -> None:
+    def __init__(self, pair: Any, response: Iterable[bytes], *, endless: bool = False) -> None:
+        """``response``: in pieces, each of which is a record or more."""
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(pair.cert, pair.key)
         self._names: list[str | None] = []
@@ -220,7 +221,8 @@ class WebServer:
         with raw, contextlib.suppress(OSError), self._context.wrap_socket(raw, server_side=True) as connection:
             while b"\r\n\r\n" not in self.request:
                 self.request += connection.recv(4096)
-            connection.sendall(self._response)
+            for piece in self._response:
+                connection.sendall(piece)
             while self._endless:
                 connection.sendall(b"x" * 4096)
 
@@ -269,7 +271,7 @@ def http(head: bytes, body: bytes = POLICY, media: bytes = b"text/plain") -> byt
 
 
 def test_a_policy_over_https(reactor: Any, pki: Any) -> None:
-    server = WebServer(pki.pair([HOST]), http(b"200 OK"))
+    server = WebServer(pki.pair([HOST]), [http(b"200 OK")])
     outcome = fetch(reactor, server, pki)
     server.close()
     assert (outcome.content, outcome.why) == (POLICY, "")
@@ -290,7 +292,7 @@ def test_a_policy_over_https(reactor: Any, pki: Any) -> None:
     ],
 )
 def test_only_the_right_server_is_asked(reactor: Any, pki: Any, pair: Callable[[Any], Any], why: str) -> None:
-    server = WebServer(pair(pki), http(b"200 OK"))
+    server = WebServer(pair(pki), [http(b"200 OK")])
     outcome = fetch(reactor, server, pki)
     server.close()
     assert outcome.content is None
@@ -300,7 +302,7 @@ def test_only_the_right_server_is_asked(reactor: Any, pki: Any, pair: Callable[[
 
 def test_a_redirect_is_not_followed(reactor: Any, pki: Any) -> None:
     moved = b"301 Moved\r\nLocation: https://mta-sts.example.org/elsewhere"
-    server = WebServer(pki.pair([HOST]), http(moved))
+    server = WebServer(pki.pair([HOST]), [http(moved)])
     assert fetch(reactor, server, pki).why == "HTTP status 301"
     server.close()
 
@@ -309,12 +311,40 @@ def test_a_redirect_is_not_followed(reactor: Any, pki: Any) -> None:
 def test_a_server_that_never_ends_is_left(reactor: Any, pki: Any, head: bytes) -> None:
     """Its thread ends only when it cannot send any more."""
     endless = b"HTTP/1.1 %s\r\nContent-Type: text/plain\r\n\r\n" % head
-    server = WebServer(pki.pair([HOST]), endless, endless=True)
+    server = WebServer(pki.pair([HOST]), [endless], endless=True)
     assert fetch(reactor, server, pki).why == ("it is too long" if head == b"200 OK" else "HTTP status 404")
     closing = threading.Thread(target=server.close)
     closing.start()
     while closing.is_alive():
         reactor.iterate(0.01)
+
+
+LINE = b"X-Line: " + b"x" * 1014 + b"\r\n"
+
+
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize(("lines", "why"), [(60, ""), (2000, "it sends too much")])
+def test_a_header_has_its_bounds(reactor: Any, pki: Any, lines: int, why: str, *, early: bool) -> None:
+    """Twisted's client would keep all of it, and wait for more; ``early``: that of a response before the response."""
+    body = POLICY + b"x" * (LONGEST_POLICY - len(POLICY))
+    response = http(b"200 OK", body)
+    if early:
+        response = b"HTTP/1.1 103 Early Hints\r\n" + LINE * lines + b"\r\n" + response
+    else:
+        response = response.replace(b"\r\n", b"\r\n" + LINE * lines, 1)
+    server = WebServer(pki.pair([HOST]), [response])
+    outcome = fetch(reactor, server, pki)
+    server.close()
+    assert (outcome.why, outcome.content) == (why, None if why else body)
+
+
+def test_records_count_with_all_that_is_in_them(reactor: Any, pki: Any) -> None:
+    """Of 23 octets 22 are no text (RFC 8446, 5.2), and others have none at all."""
+    response = http(b"200 OK").replace(b"\r\n", b"\r\n" + LINE * 10, 1)
+    server = WebServer(pki.pair([HOST]), [bytes([octet]) for octet in response])
+    outcome = fetch(reactor, server, pki)
+    server.close()
+    assert (outcome.why, outcome.content) == ("it sends too much", None)
 
 
 def test_the_client_that_is_used(pki: Any) -> None:

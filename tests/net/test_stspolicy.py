@@ -102,6 +102,8 @@ def test_patterns(host: str, *, allowed: bool) -> None:
 
 labels = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
 names = st.lists(labels, min_size=1, max_size=4).map(".".join)
+
+
 def test_a_policy_that_names_too_many_hosts_is_none() -> None:
     lines = ["version: STSv1", "mode: enforce", "max_age: 86400", *(f"mx: mx{n}.example.org" for n in range(200))]
     assert len(parse_policy("\n".join(lines).encode()).mx) == 200
