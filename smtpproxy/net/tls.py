@@ -31,6 +31,12 @@ _RECORD: Final = 16384
 """Octets of plain text in the largest record (RFC 8446, 5.1): OpenSSL gives no more at a time."""
 _CHANGE_CIPHER_SPEC: Final = 20
 _BLOCK: Final = 32 * 1024
+_MOST_BESIDE: Final = 1000
+"""Records without text in one connection, and answers to them: an honest peer sends a few tickets and key updates."""
+_ANSWER: Final = 32
+"""About as many octets has an answer."""
+_LOOKS: Final = 8
+"""Reads of what came while nobody looked: an honest peer's tickets are one or two."""
 UNKNOWN: Final = 1 << 30
 """More records than any block of bytes holds."""
 
@@ -52,6 +58,7 @@ class TlsLayer(OwnTransport):
     """One connection's TLS."""
 
     __slots__ = (
+        "_beside",
         "_ended",
         "_heard",
         "_lower",
@@ -84,6 +91,8 @@ class TlsLayer(OwnTransport):
         """Whether OpenSSL has no plain text for us as long as nothing more comes."""
         self._unsent: list[bytes] = []
         self._records = RecordCounter()
+        self._beside = 0
+        """How much came beside text: records, and answers of ours."""
 
     def start(self, lower: Any, protocol: Any, *, first: bytes = b"", speak: bool = False) -> None:
         """Come between a transport and its protocol.
@@ -174,11 +183,11 @@ class TlsLayer(OwnTransport):
         """Give what can be decrypted to the protocol, and after it the end, if it has come."""
         pieces: list[bytes] = []
         why = self._decrypt(pieces, records)
+        if len(pieces) != records and records != UNKNOWN and why is None:
+            # The peer's key update or renegotiation wants an answer.
+            why = self._count_beside(records, len(pieces), self._flush_answers())
         if pieces:
             self.protocol.dataReceived(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        elif not self._ended and records != UNKNOWN:
-            # The peer's key update or renegotiation wants an answer.
-            self._flush()
         if why is not None:
             self._tell_end(why)
 
@@ -207,6 +216,17 @@ class TlsLayer(OwnTransport):
             return words_for(problem)
         return None
 
+    def _count_beside(self, records: int, texts: int, answered: int = 0) -> str | None:
+        """Count records of which some had no text; say what is wrong if there were too many, else None.
+
+        ``answered``: octets that left for them.  Who asks without end and reads nothing would fill our memory with the
+        answers: by key updates, or by requests for a renegotiation, of which 4096 are in one record (TLS 1.2).
+        """
+        # An old client sends an empty record before each with text (CBC in TLS 1.0).
+        beside = max(0, self._beside + records - 2 * texts)
+        self._beside = beside + (answered + _ANSWER - 1) // _ANSWER
+        return "too many records without text" if self._beside > _MOST_BESIDE else None
+
     def _end(self) -> None:
         self._ended = True
         self.protocol.readConnectionLost()
@@ -231,8 +251,10 @@ class TlsLayer(OwnTransport):
             self._decrypt(pieces, UNKNOWN)
         if not pieces and isinstance(lower, OwnTransport) and (data := lower.read_now()) is not None:
             self.connection.bio_write(data)
-            self._records.count(data)
+            records = self._records.count(data)
             why = self._decrypt(pieces, UNKNOWN)
+            if len(pieces) != records and why is None:
+                why = self._count_beside(records, len(pieces))
             if why is not None:
                 # Not now: who looks is in the middle of something.
                 lower.soon(self._tell_end, why)
@@ -250,7 +272,10 @@ class TlsLayer(OwnTransport):
         lower = self._lower
         if not isinstance(lower, OwnTransport):
             return seems_quiet(lower)
-        while (data := lower.read_now()) is not None:
+        for _ in range(_LOOKS):
+            data = lower.read_now()
+            if data is None:
+                return lower.is_quiet()
             # Session tickets come late and say nothing (RFC 8446, 4.6.1).
             self.connection.bio_write(data)
             self._records.count(data)
@@ -258,7 +283,7 @@ class TlsLayer(OwnTransport):
             why = self._decrypt(pieces, UNKNOWN)
             if pieces or why or (why is not None and not after_farewell):
                 return False
-        return lower.is_quiet()
+        return False
 
     def soon(self, call: Callable[..., None], *arguments: Any) -> None:
         """Call a function in the next turn of the reactor."""
@@ -328,6 +353,16 @@ class TlsLayer(OwnTransport):
                     return
         except SSL.WantReadError:
             return
+
+    def _flush_answers(self) -> int:
+        """Hand on what OpenSSL has to say by itself; give how many octets it was."""
+        octets = 0
+        with contextlib.suppress(SSL.WantReadError):
+            while True:
+                data = self.connection.bio_read(_BLOCK)
+                octets += len(data)
+                self._lower.write(data)
+        return octets
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:  # Twisted's interface
         """Let a push producer be told when to stop and when to go on."""

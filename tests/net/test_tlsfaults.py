@@ -24,6 +24,7 @@ CLOSED = "connection closed in the handshake"
 HTTP = b"GET / HTTP/1.1\r\nHost: mx.example.org\r\n\r\n"
 KEY_UPDATE, REQUESTED, NOT_REQUESTED = b"\x18\0\0\1", b"\1", b"\0"
 HANDSHAKE, TEXT = 22, 23
+SUITE = "TLS_AES_128_GCM_SHA256"
 
 
 @pytest.fixture
@@ -194,16 +195,16 @@ def test_renegotiation_is_refused(tls: Any) -> None:
 
 
 class PlainServer:
-    """TLS 1.2 as a server that may ask for a renegotiation."""
+    """A server that may do whatever OpenSSL does, a renegotiation in TLS 1.2 for example."""
 
-    def __init__(self, pair: Any) -> None:
-        self._context = SSL.Context(SSL.TLS_SERVER_METHOD)
-        self._context.set_max_proto_version(SSL.TLS1_2_VERSION)
-        self._context.use_certificate_chain_file(str(pair.cert))
-        self._context.use_privatekey(pair.private)
+    def __init__(self, pair: Any, version: int = SSL.TLS1_2_VERSION) -> None:
+        self.context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        self.context.set_max_proto_version(version)
+        self.context.use_certificate_chain_file(str(pair.cert))
+        self.context.use_privatekey(pair.private)
 
     def connection(self) -> SSL.Connection:
-        connection = SSL.Connection(self._context)
+        connection = SSL.Connection(self.context)
         connection.set_accept_state()
         return connection
 
@@ -265,24 +266,50 @@ class Direction:
         return HKDFExpand(SHA256(), size, info).derive(self._secret)
 
 
-def by_hand(pki: Any) -> tuple[Joined, Direction, Direction]:
-    """A layer whose peer has done the handshake and leaves the rest to us: what the client says, what it hears."""
+def secrets_of(context: SSL.Context) -> dict[bytes, bytes]:
+    """The secrets of the connection that is made of it, by their names in key logs, once they are there."""
     secrets: dict[bytes, bytes] = {}
 
     def keep(_connection: SSL.Connection, line: bytes) -> None:
         label, _, secret = line.split()
         secrets[label] = bytes.fromhex(secret.decode())
 
-    context = only(SSL.TLS1_3_VERSION)
     context.set_keylog_callback(keep)
-    joined = Joined(server_tls(pki.pair(), ciphersuites="TLS_AES_128_GCM_SHA256"), context).begin()
+    return secrets
+
+
+def directions(secrets: dict[bytes, bytes]) -> tuple[Direction, Direction]:
+    """What the client says, and what the server says."""
+    return Direction(secrets[b"CLIENT_TRAFFIC_SECRET_0"]), Direction(secrets[b"SERVER_TRAFFIC_SECRET_0"])
+
+
+def by_hand(pki: Any, *, lean: bool = False) -> tuple[Joined, Direction, Direction]:
+    """A layer whose peer has done the handshake and leaves the rest to us: what the client says, what it hears."""
+    context = only(SSL.TLS1_3_VERSION)
+    secrets = secrets_of(context)
+    joined = Joined(server_tls(pki.pair(), ciphersuites=SUITE), context, lean=lean).begin()
     joined.receive(joined.peer.feed())
     joined.receive(joined.peer.feed(joined.lower.take()))
-    client, server = (Direction(secrets[each + b"_TRAFFIC_SECRET_0"]) for each in (b"CLIENT", b"SERVER"))
+    client, server = directions(secrets)
     joined.layer.write(b"220 hello\r\n")
     *tickets, greeting = server.unseal(joined.lower.take())
     assert {kind for kind, _ in tickets} == {HANDSHAKE}
     assert greeting == (TEXT, b"220 hello\r\n")
+    return joined, client, server
+
+
+def by_hand_as_client(pki: Any, *, lean: bool = False) -> tuple[Joined, Direction, Direction]:
+    """The same where the peer is the server: what it hears, and what it says."""
+    plain = PlainServer(pki.pair(), SSL.TLS1_3_VERSION)
+    plain.context.set_tls13_ciphersuites(SUITE.encode())
+    secrets = secrets_of(plain.context)
+    joined = Joined(plain, as_client=True, lean=lean).begin()
+    joined.receive(joined.peer.feed(joined.lower.take()))
+    tickets = joined.peer.feed(joined.lower.take())
+    client, server = directions(secrets)
+    assert {kind for kind, _ in server.unseal(tickets)} == {HANDSHAKE}
+    joined.receive(tickets)
+    assert joined.owner.secured == 1
     return joined, client, server
 
 
