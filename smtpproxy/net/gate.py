@@ -6,7 +6,7 @@ session begins behind it, with the client's own address.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from zope.interface import implementer
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from .clientcontext import ClientContext
+
+_NOBODY: Final = "nobody"
+"""What is asked about in place of the address of a client that has none: it is in no network, not even our own."""
 
 
 @implementer(IHalfCloseableProtocol)
@@ -79,17 +82,19 @@ class ProxyGate:
     def _let_in(self, reader: ProxyHeaderReader) -> None:
         ends = reader.ends
         if ends is None:
-            # The load balancer itself (LOCAL: a health check), or somebody that it can't name.
-            self._begin(self._address, None, reader.rest)
+            # The load balancer itself (LOCAL: a health check), or somebody that it cannot name: they cannot always be
+            # told apart. They may do what anybody may, not what the load balancer may by its address: to relay.
+            self._begin(self._address, None, reader.rest, asked_for=_NOBODY)
             return
         vouched = Vouched(self._address, ends.source[1], ends.destination)
         self._begin(ends.source[0], vouched, reader.rest)
 
-    def _begin(self, address: str, vouched: Vouched | None, first: bytes) -> None:
+    def _begin(self, address: str, vouched: Vouched | None, first: bytes, *, asked_for: str = "") -> None:
+        """Go on to a session, if there may be one. ``asked_for``: who has to be allowed, by default the address."""
         context = self._context
         context.sweep.discard(self, self._key)
         counted = address if vouched is not None else ""
-        denied = context.may_connect(address)
+        denied = context.may_connect(asked_for or address)
         full = "shutting down" if context.draining else denied or context.readmit("", counted)
         if full:
             self._turn_away(full, address, for_good=bool(denied))

@@ -29,6 +29,7 @@ HEADERS = {
     "v2": v2_header(FOUR),
     "v2, IPv6": v2_header(SIX),
 }
+_NAMELESS = v2_header(None)[:12] + b"\x21"
 NOBODY = {"v1 UNKNOWN": v1_header(None), "v2 LOCAL": v2_header(None)}
 GREETING = b"220 mx.example.org ESMTP\r\n"
 EHLO = b"EHLO client.example\r\n"
@@ -139,6 +140,26 @@ def test_a_session_of_the_load_balancer_itself(stage: Callable[..., Stage], head
         play.answer(GREETING)
         assert client.take() == GREETING
     assert play.context.sessions == 3
+
+
+NOT_NAMED = {**NOBODY, "v2 AF_UNSPEC": _NAMELESS + b"\0\0\0", "v2 AF_UNIX": _NAMELESS + b"\x31\0\xd8" + bytes(216)}
+
+
+@pytest.mark.parametrize("choice", ["required", "optional"])
+@pytest.mark.parametrize("header", NOT_NAMED)
+def test_whom_the_load_balancer_does_not_name_may_not_do_what_itself_may(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch, header: str, choice: str
+) -> None:
+    """As where only those may connect who may relay: the load balancer's address is for those without a header."""
+    play, client = at_the_gate(stage, choice)
+    monkeypatch.setattr(play.context, "may_connect", lambda address: "" if address == BALANCER else "may not relay")
+    assert receive(client, NOT_NAMED[header] + EHLO) == b"554 5.7.1 proxy.example.org May not relay\r\n"
+    assert play.journal.refused == [("mx", BALANCER, "may not relay")]
+    assert (play.dialler.legs, play.context.sessions) == ([], 0)
+    if choice == "optional":
+        itself = play.client()
+        receive(itself, EHLO)
+        assert session_of(itself).address == BALANCER
 
 
 BAD = {

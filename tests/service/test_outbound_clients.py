@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from freeports import free_port
 
+from smtpproxy.smtp.proxyheader import v1_header, v2_header
+
 from .client import Client
 from .outboundproxy import Town, chunk, deliver, envelope, route, smarthost, vanish
 from .outboundremote import EARLY, PLAIN, Dialogue
@@ -254,6 +256,22 @@ def test_never_an_open_relay(town: Town) -> None:
     refused = proxy.wait_for("session_refused", 3)
     assert [event["client"] for event in refused] == ["127.0.0.1", "198.51.100.1", "127.0.0.1"]
     assert proxy.wait_for("delivery")[0]["listener"] == "front"
+    assert len(remote.messages) == 1
+
+
+def test_whom_a_load_balancer_does_not_name_may_not_relay_though_itself_may(town: Town) -> None:
+    remote = town.remote(keywords=EARLY)
+    front: Settings = {"proxy_protocol": "optional", "trusted": {"proxy_protocol": ["127.0.0.1/32"]}}
+    proxy = town.smarthost([route([remote])], listener={"relay_from": ["127.0.0.1/32"], **front})
+    for header in (v1_header(None), v2_header(None)):
+        with Client(proxy.address()) as client:
+            client.send(header + b"EHLO client.example\r\n")
+            assert client.to_the_end() == [b"554 5.7.1 proxy.example.org You may not relay here\r\n"]
+    with Client(proxy.address()) as client:
+        client.send(b"EHLO client.example\r\n")
+        assert client.codes(2) == [220, 250]
+        assert deliver(client)[:3] == b"250"
+    assert [event["client"] for event in proxy.wait_for("session_refused", 2)] == ["127.0.0.1"] * 2
     assert len(remote.messages) == 1
 
 
