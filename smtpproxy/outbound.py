@@ -17,7 +17,7 @@ from smtpproxy.config import Route
 from smtpproxy.net.dialling import may_mark
 from smtpproxy.net.mtasts import MtaSts
 from smtpproxy.net.outboundcontext import OutboundContext
-from smtpproxy.net.ownaddresses import OwnAddresses
+from smtpproxy.net.ownaddresses import OwnAddresses, OwnHosts
 from smtpproxy.net.remotepolicy import RemotePolicy
 from smtpproxy.net.remoteroute import RemoteRoute, read_credentials
 from smtpproxy.net.remotes import Remotes
@@ -28,9 +28,9 @@ from smtpproxy.store.ehlo import EhloCache
 from smtpproxy.store.opening import make_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from smtpproxy.config import Config, OutboundListener
+    from smtpproxy.config import Config, ListenerBase, OutboundListener
     from smtpproxy.net.stsfetch import HttpsTls
     from smtpproxy.net.sweep import Sweep
     from smtpproxy.net.tlsfiles import TlsReport
@@ -76,7 +76,8 @@ class Outbound:
         self._resolver = Resolver(reactor, reactor, config.dns, pool=self._threads)
         self._policy = RemotePolicy(self._resolver, self._mta_sts(journal), journal)
         ready = {listener.name: self._make_ready(listener) for listener in config.outbound}
-        own = OwnAddresses(_listening(config))
+        own = OwnAddresses(_listening(config.outbound))
+        self._listening = tuple(_listening(config.listeners))
         self.cache = self._make_cache(journal, before)
         self.contexts = {
             listener.name: OutboundContext(
@@ -115,6 +116,7 @@ class Outbound:
             self._policy,
             hostname=listener.hostname,
             own=own,
+            own_hosts=OwnHosts(self._listening, time.monotonic, hidden=listener.own_addresses),
             random=random.SystemRandom(),
             # They are for the route's own next hops, and nobody's whom the client names.
             credentials=lambda route: None if transparent else ready[id(route)].credentials,
@@ -190,9 +192,9 @@ def _routes_of(listener: OutboundListener, routes: tuple[Route, ...]) -> tuple[R
     return tuple(fallback[:1])
 
 
-def _listening(config: Config) -> Iterator[tuple[str, int]]:
-    """Give the addresses and ports of all outbound listeners; names count with all their addresses. Raises OSError."""
-    for listener in config.outbound:
+def _listening(listeners: Iterable[ListenerBase]) -> Iterator[tuple[str, int]]:
+    """Give the addresses and ports of listeners; names count with all their addresses. Raises OSError."""
+    for listener in listeners:
         for endpoint in listener.listen:
             if endpoint.kind == "tcp":
                 found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)

@@ -10,7 +10,15 @@ from pydantic import Field, field_validator, model_validator
 from smtpproxy.config.fields import Count, Duration, NetworkSet, Size, TimeOut, switch, word_off
 from smtpproxy.config.listeners import KIB, Limits, ListenerBase
 from smtpproxy.config.networks import Networks
-from smtpproxy.config.outboundfields import DnsServers, DurationOrOff, Mark, StoreAddress, VariableName, word_yes_no
+from smtpproxy.config.outboundfields import (
+    Addresses,
+    DnsServers,
+    DurationOrOff,
+    Mark,
+    StoreAddress,
+    VariableName,
+    word_yes_no,
+)
 from smtpproxy.config.section import Section
 from smtpproxy.config.tlsfields import TrustAnchors
 
@@ -47,12 +55,14 @@ class OutboundLimits(Limits):
 class OutboundListener(ListenerBase):
     """One place where a mail server of ours hands over its mail to the world.
 
+    ``own_addresses``: those under which the world reaches this machine though no interface of it has them (NAT).
     ``relay_from``: who may; the clients of a Unix socket may always. ``transparent``: how connections get here that
     the client meant for somebody else. ``mark``: SO_MARK on our own connections for it, None for none.
     """
 
     mode: Literal["outbound"] = "outbound"
     protocol: Literal["smtp", "lmtp"] = "smtp"
+    own_addresses: Addresses = ()
     relay_from: NetworkSet = Networks(["127.0.0.0/8", "::1"])
     transparent: Literal["off", "redirect", "tproxy"] = "off"
     mark: Mark = None

@@ -20,6 +20,7 @@ from smtpproxy.config.units import parse_duration
 __all__ = [
     "EVERYWHERE",
     "SMTP_PORT",
+    "Addresses",
     "DnsServers",
     "DurationOrOff",
     "Mark",
@@ -199,6 +200,16 @@ def _source_ipv6(value: object) -> str:
     return _source(value, ipaddress.IPv6Address, "an IPv6 address")
 
 
+def _own_address(value: object) -> str:
+    try:
+        address = ipaddress.ip_address(value) if isinstance(value, str) else None
+    except ValueError:
+        address = None
+    if address is None or address.is_unspecified or address.is_multicast:
+        raise ValueError(f"the address of one host is expected, in quotes, such as '192.0.2.5', not {quoted(value)}")
+    return str(address)
+
+
 _STORES: Final = "memory:, sqlite:/path, redis://host:port or unix:/path (Redis at a Unix socket) is expected"
 
 
@@ -229,6 +240,7 @@ def _redis(value: str) -> str:
     return value
 
 
+Addresses = tuple[Annotated[str, BeforeValidator(_own_address)], ...]
 Mark = Annotated[int | None, BeforeValidator(_mark)]
 NextHops = Annotated[tuple[Annotated[Endpoint, BeforeValidator(parse_next_hop)], ...], Field(min_length=1)]
 RouteDomains = Annotated[tuple[str, ...], BeforeValidator(parse_route_domains)]

@@ -38,13 +38,21 @@ _MOST_OCTETS: Final = 16 * 1024
 TLSA._cert_length_by_mtype = {}  # noqa: SLF001  # there is no other way in
 
 
+class Mx(NamedTuple):
+    """An MX record, its host written as ``text_of`` does it: once, not each time that the answer is used."""
+
+    preference: int
+    exchange: str
+    """"" where there is no host (null MX)."""
+
+
 class Answer(NamedTuple):
     """What DNS says to one question."""
 
     status: Literal["ok", "nodata", "nxdomain", "tempfail"]
     """Records; a name without such records; no such name; not to be found out now."""
     records: tuple[Any, ...] = ()
-    """As dnspython has them: ``.preference``, ``.exchange``; ``.address``; ``.usage``, …; ``.strings``."""
+    """``Mx``; all others as dnspython has them: ``.address``; ``.usage``, …; ``.strings``."""
     secure: bool = False
     """Whether a validating resolver that is trusted vouches for it (AD, RFC 4035, 3.2.3): for the whole chain of
     CNAMEs, and where there is nothing, for that."""
@@ -121,7 +129,8 @@ class _Resolver:
         aliases = tuple(text_of(link.name) for link in found.chaining_result.cnames)
         secure = self._vouched(found.response)
         alias_secure = bool(aliases) and not secure and kind in {"A", "AAAA"} and self._is_secure_alias(question)
-        answer = Answer("ok", tuple(found.rrset), secure, text_of(found.canonical_name), aliases, alias_secure)
+        records = tuple(_plain(record) for record in found.rrset) if kind == "MX" else tuple(found.rrset)
+        answer = Answer("ok", records, secure, text_of(found.canonical_name), aliases, alias_secure)
         return answer, 0.0 if _is_large(found.rrset) else float(found.chaining_result.minimum_ttl)
 
     def _nothing(
@@ -151,6 +160,10 @@ class _Resolver:
 def _is_large(records: dns.rrset.RRset) -> bool:
     """Say whether an answer is too large to be remembered: anybody may have zones full of such."""
     return len(records) > _MOST_RECORDS or sum(len(record.to_digestable()) for record in records) > _MOST_OCTETS
+
+
+def _plain(record: Any) -> Mx:
+    return Mx(record.preference, text_of(record.exchange))
 
 
 def text_of(name: dns.name.Name) -> str:

@@ -102,6 +102,7 @@ def _fill_in(host: MxHost, answers: list[Answer], *, alternate: bool) -> None:
             host.alias_secure = answer.alias_secure
 
 
+@lru_cache(4096)
 def _can_be_used(address: str) -> bool:
     """Whether an address that DNS gave can be one of a mail server somewhere else."""
     ip = ip_address(address)

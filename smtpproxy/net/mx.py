@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from smtpproxy.net.dnslookup import text_of
 from smtpproxy.net.tlspolicy import MxHost, unroutable
 
 if TYPE_CHECKING:
@@ -44,10 +43,9 @@ def _hosts(answer: Answer, domain: str, port: int, random: Random) -> list[MxHos
         implicit = MxHost(domain, port, source="implicit", mx_secure=answer.secure, domain=domain, expanded=expanded)
         return [implicit]
     best: dict[str, int] = {}
-    for record in answer.records:
-        name = text_of(record.exchange)
+    for preference, name in answer.records:
         if name:
-            best[name] = min(record.preference, best.get(name, record.preference))
+            best[name] = min(preference, best.get(name, preference))
     if not best:
         return unroutable(b"556 5.1.10", f"{domain} takes no mail (null MX)")
     # Equal ones in an order of chance: each sender's share of the load goes to another of them (RFC 5321, 5.1).

@@ -7,15 +7,15 @@ A search goes through these steps; each may end it with the reply to the recipie
   that may be different later, else 550 5.4.4 (550 5.1.2 where the domain itself was the host).  A next hop without
   address is the administrator's mistake, for which no mail should be returned: 451 4.3.5;
 - loops: where one of the hosts is ourselves, it and all that are no better are left out (RFC 5321, 5.1).  That is a
-  host with our own name, one with an address that ends at us, and one that DNS puts at a loopback address, port 25:
-  there is the mail server whose mail this is.  If none is better: 554 5.4.6 (a next hop: 451 4.3.5);
+  host with our own name, and one that DNS puts at an address of this machine where one of our listeners is, or at port
+  25: there is the mail server whose mail this is.  If none is better: 554 5.4.6 (a next hop: 451 4.3.5);
 - TLS (``tlspolicy``): what is wanted of each, which may also leave some out;
 - the first ``most_addresses`` addresses.
 """
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from twisted.logger import Logger
@@ -30,7 +30,7 @@ from smtpproxy.smtp.paths import POSTMASTER
 from smtpproxy.smtp.xclient import plain_address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Sequence
     from random import Random
 
     from smtpproxy.config import Route
@@ -55,10 +55,13 @@ class Router:
         *,
         hostname: str,
         own: Callable[[str, int], bool],
+        own_hosts: Callable[[str, int], bool],
         random: Random,
         credentials: Callable[[Route], Credentials | None] = lambda _: None,
     ) -> None:
         """``hostname``: our name in EHLO; ``own``: whether an address and port end here, as OwnAddresses.
+
+        ``own_hosts``: the same for what DNS names as a mail host, as OwnHosts.
 
         ``credentials``: what to log in with where a route says so; if it raises, there is no target.
         """
@@ -71,6 +74,7 @@ class Router:
         self._policy = policy
         self._own_name = a_label(hostname)
         self._own = own
+        self._own_hosts = own_hosts
         self._random = random
         self._credentials = credentials
 
@@ -133,8 +137,9 @@ class Router:
 
     def _look_up(self, search: _Search) -> None:
         known = search.step(self._hosts_known, search)
-        self._policy.prepare(search.route, search.domain)
         find_mx(self._resolver, search.domain, search.route.port, self._random, known)
+        if search.goes_on:
+            self._policy.prepare(search.route, search.domain)
 
     def _nexthops(self, route: Route) -> list[MxHost]:
         order = list(route.nexthops)
@@ -170,31 +175,19 @@ class Router:
         return [host for host in hosts if not ours or host.preference < min(ours)]
 
     def _is_us(self, host: MxHost) -> bool:
-        return host.name == self._own_name or any(
-            self._own(address, host.port) or (host.port == _SMTP_PORT and ip_address(address).is_loopback)
-            for address in host.addresses
-        )
+        if host.source == "literal":
+            return any(
+                self._own(address, host.port) or (host.port == _SMTP_PORT and plain_address(address).is_loopback)
+                for address in host.addresses
+            )
+        return host.name == self._own_name or any(self._own_hosts(address, host.port) for address in host.addresses)
 
     def _decided(self, search: _Search, decisions: list[Decision] | Unroutable) -> None:
         if isinstance(decisions, Unroutable):
             search.tell(decisions)
             return
-        route = search.route
-        credentials = self._credentials(route)
-        targets = [
-            Target(
-                host.name,
-                address,
-                host.port,
-                tls=wish,
-                security=security,
-                key=_key(host, address, wish, getattr(security, "key", None), credentials),
-                credentials=credentials,
-            )
-            for host, wish, security in decisions
-            for address in host.addresses
-        ]
-        search.tell(targets[: route.most_addresses])
+        targets = _targets(decisions, self._credentials(search.route))
+        search.tell(list(islice(targets, search.route.most_addresses)))
 
 
 class _Search:
@@ -207,6 +200,11 @@ class _Search:
         self.route = route
         self.domain = domain
         self._found: Found | None = found
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the outcome has not been told yet."""
+        return self._found is not None
 
     def tell(self, outcome: list[Target] | Unroutable) -> None:
         """Tell the outcome."""
@@ -229,10 +227,20 @@ class _Search:
         return guarded
 
 
-def _key(host: MxHost, address: str, wish: TlsWish, security: Hashable, credentials: Credentials | None) -> Hashable:
-    """Make what tells a session with this target from all others of its route that may not be used in its place."""
-    tls = () if wish is TlsWish.NONE else (host.name, security)
-    return address, host.port, wish, tls, credentials
+def _targets(decisions: list[Decision], credentials: Credentials | None) -> Iterator[Target]:
+    """Make the targets; the key of each tells it from all others of its route that may not be used in its place."""
+    for host, wish, security in decisions:
+        tls = () if wish is TlsWish.NONE else (host.name, getattr(security, "key", None))
+        for address in host.addresses:
+            yield Target(
+                host.name,
+                address,
+                host.port,
+                tls=wish,
+                security=security,
+                key=(address, host.port, wish, tls, credentials),
+                credentials=credentials,
+            )
 
 
 def _as_known(domain: str) -> str:

@@ -26,6 +26,7 @@ Mistakes = Callable[[str], list[str]]
 Loaded = Callable[[str], Config]
 
 NETWORK = "a network such as 192.0.2.0/24 or 2001:db8::/32 is expected, or the word all"
+ONE_HOST = "the address of one host is expected, in quotes, such as '192.0.2.5'"
 NO_MARK = "a number from 1 to 0xffffffff is expected, or the word off"
 NO_DURATION = "a number with a unit is expected: ms, s, min, h or d, such as '30 s' or '5 min'"
 NO_SECTION = "a section is expected (settings, indented below it)"
@@ -45,7 +46,7 @@ def test_the_defaults(loaded: Loaded, outbound: str) -> None:
     assert "::ffff:127.0.0.1" in listener.relay_from
     assert "192.0.2.1" not in listener.relay_from
     assert "" not in listener.relay_from
-    assert (listener.transparent, listener.mark) == ("off", None)
+    assert (listener.own_addresses, listener.transparent, listener.mark) == ((), "off", None)
     assert listener.speculate == Speculate(size=262144, confirmed=2, patience=0.05)
     assert (listener.tls, listener.proxy_protocol, listener.trusted) == (ListenerTls(), "off", TrustedProxies())
     assert (listener.early_pipelining, listener.chunking, listener.nul) == (EarlyPipelining(), True, "reject")
@@ -91,6 +92,7 @@ def test_every_kind_of_value(loaded: Loaded, outbound: str) -> None:
     settings = """\
     protocol: lmtp
     hostname: mail.example.org
+    own_addresses: [203.0.113.5, "2001:DB8:0::5"]
     relay_from: [10.0.0.0/8, fc00::/7, 192.0.2.1]
     speculate: {size: 1 MiB, confirmed: 0, patience: 0 s}
     tls: {mode: starttls, certificates: [{cert: a.pem, key: a.key}]}
@@ -128,6 +130,7 @@ mta_sts: {timeout: 1 s, entries: 1, ca: /ca.pem}
     config = loaded(outbound.replace("routes:", settings) + others)
     (listener,) = config.outbound
     assert (listener.protocol, listener.hostname) == ("lmtp", "mail.example.org")
+    assert listener.own_addresses == ("203.0.113.5", "2001:db8::5")
     assert listener.relay_from == Networks(["10.0.0.0/8", "fc00::/7", "192.0.2.1"])
     assert listener.speculate == Speculate(size=2**20, confirmed=0, patience=0.0)
     assert (listener.tls.mode, listener.proxy_protocol, listener.trace_header) == ("starttls", "optional", True)
@@ -229,6 +232,12 @@ def test_whether_a_resolver_is_believed(loaded: Loaded, outbound: str, setting: 
         ("protocol: esmtp", "protocol: smtp or lmtp is expected, not 'esmtp'"),
         ("transparent: on", "transparent: off, redirect or tproxy is expected, not yes"),
         ("transparent: nat", "transparent: off, redirect or tproxy is expected, not 'nat'"),
+        ("own_addresses: 203.0.113.5", "own_addresses: a list is expected, such as [one, two], not '203.0.113.5'"),
+        ("own_addresses: [203.0.113.0/24]", f"own_addresses[0]: {ONE_HOST}, not '203.0.113.0/24'"),
+        ("own_addresses: [203.0.113.5, mail.example.org]", f"own_addresses[1]: {ONE_HOST}, not 'mail.example.org'"),
+        ("own_addresses: [0.0.0.0]", f"own_addresses[0]: {ONE_HOST}, not '0.0.0.0'"),
+        ("own_addresses: ['ff02::1']", f"own_addresses[0]: {ONE_HOST}, not 'ff02::1'"),
+        ("own_addresses: [25]", f"own_addresses[0]: {ONE_HOST}, not '25'"),
         ("relay_from: 10.0.0.0/8", "relay_from: a list is expected, such as [one, two], not '10.0.0.0/8'"),
         ("relay_from: [here]", f"relay_from[0]: {NETWORK}, not 'here'"),
         ("relay_from:", "relay_from: a list is expected, such as [one, two], not nothing"),
@@ -260,7 +269,7 @@ def test_whether_a_resolver_is_believed(loaded: Loaded, outbound: str, setting: 
         ("auth: never", "auth: unknown key here; it belongs to a listener with mode: inbound"),
         ("backend-immune: yes", "backend-immune: unknown key here; it belongs to a listener with mode: inbound"),
         ("relayfrom: []", "relayfrom: unknown key; did you mean relay_from?"),
-        ("xyz: 1", "xyz: unknown key; known here are name, mode, listen, hostname, tls, proxy_protocol, trusted, trace_header, early_pipelining, chunking, bare_line_endings, bare_line_endings_exceptions, nul, backlog, fast_open, limits, timeouts, protocol, relay_from, transparent, mark, speculate"),
+        ("xyz: 1", "xyz: unknown key; known here are name, mode, listen, hostname, tls, proxy_protocol, trusted, trace_header, early_pipelining, chunking, bare_line_endings, bare_line_endings_exceptions, nul, backlog, fast_open, limits, timeouts, protocol, own_addresses, relay_from, transparent, mark, speculate"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_an_outbound_listener(sender_with: Mistakes, setting: str, message: str) -> None:
@@ -271,6 +280,7 @@ def test_a_mistake_in_an_outbound_listener(sender_with: Mistakes, setting: str, 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
+        ("own_addresses: []", "own_addresses: unknown key here; it belongs to a listener with mode: outbound"),
         ("relay_from: []", "relay_from: unknown key here; it belongs to a listener with mode: outbound"),
         ("speculate: on", "speculate: unknown key here; it belongs to a listener with mode: outbound"),
         ("mark: 25", "mark: unknown key here; it belongs to a listener with mode: outbound"),

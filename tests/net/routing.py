@@ -9,6 +9,7 @@ from typing import Any
 import dns.rdata
 
 from smtpproxy.config import Route
+from smtpproxy.net.dnslookup import Mx, text_of
 from smtpproxy.net.resolver import Answer
 from smtpproxy.net.router import Router
 from smtpproxy.net.security import WISHES
@@ -68,18 +69,23 @@ class Names:
 
 
 def answer(kind: str, *texts: str, name: str = "", **more: Any) -> Answer:
-    return Answer("ok", tuple(dns.rdata.from_text("IN", kind, text) for text in texts), name=name, **more)
+    records: tuple[Any, ...] = tuple(dns.rdata.from_text("IN", kind, text) for text in texts)
+    if kind == "MX":
+        records = tuple(Mx(record.preference, text_of(record.exchange)) for record in records)
+    return Answer("ok", records, name=name, **more)
 
 
 class World:
     def __init__(self, zones: Zones, *routes: dict[str, Any], waits: bool = False, seed: int = 1, **more: Any) -> None:
         self.names = Names(zones, waits=waits)
         own = {("192.0.2.99", 25), ("2001:db8::99", 25), ("127.0.0.1", 2525), *more.pop("own", ())}
+        here = {("192.0.2.98", 25), ("127.0.0.1", 25), ("127.0.0.9", 25), ("127.0.0.1", 2526), *own}
         settings: dict[str, Any] = {"policy": PlainPolicy(), "hostname": "Proxy.example.org", **more}
         self.router = Router(
             [Route(**route) for route in routes or (MX,)],
             self.names,  # type: ignore[arg-type]  # all of a resolver that is asked for
             own=lambda address, port: (address, port) in own,
+            own_hosts=lambda address, port: (address, port) in here,
             random=Random(seed),
             **settings,
         )

@@ -13,13 +13,14 @@ from freeports import free_port
 
 from smtpproxy.config import Dns, Endpoint
 from smtpproxy.net import dnslookup
-from smtpproxy.net.dnslookup import Lookup
+from smtpproxy.net.dnslookup import Lookup, Mx
 
 ZONES: dict[str, Any] = {
     "example.org": {"MX": ["20 mx2.example.org.", "10 MX1.example.org."], "secure": True, "ttl": 77},
     "mx1.example.org": {"A": ["192.0.2.2", "192.0.2.1"], "AAAA": ["2001:db8::1"], "secure": True},
     "_25._tcp.mx1.example.org": {"TLSA": ["3 1 1 " + "0f" * 32], "secure": True},
     "_26._tcp.mx1.example.org": {"TLSA": ["3 1 1 00ff"], "secure": True},
+    "null.example.org": {"MX": ["0 ."]},
     "alias.example.org": {"CNAME": ["mx1.example.org."], "secure": True, "ttl": 10},
     "away.example.org": {"CNAME": ["host.example.net."], "secure": True},
     "host.example.net": {"A": ["192.0.2.7"], "ttl": 5},
@@ -54,10 +55,10 @@ def texts(answer: dnslookup.Answer) -> list[str]:
 def test_records_as_they_come(server: DnsServer) -> None:
     look_up = Lookup(settings(server))
     mx, ttl = look_up("example.org", "MX")
-    assert (mx.status, texts(mx), mx.name, mx.aliases) == (
-        *("ok", ["20 mx2.example.org.", "10 MX1.example.org."], "example.org", ()),
-    )
+    hosts = (Mx(20, "mx2.example.org"), Mx(10, "mx1.example.org"))
+    assert (mx.status, mx.records, mx.name, mx.aliases) == ("ok", hosts, "example.org", ())
     assert ttl == 77.0
+    assert look_up("null.example.org", "MX")[0].records == (Mx(0, ""),)
     assert texts(look_up("mx1.example.org", "A")[0]) == ["192.0.2.2", "192.0.2.1"]
     assert texts(look_up("mx1.example.org", "AAAA")[0]) == ["2001:db8::1"]
     assert texts(look_up("_25._tcp.mx1.example.org", "TLSA")[0]) == ["3 1 1 " + "0f" * 32]
@@ -214,11 +215,11 @@ def test_resolv_conf_is_read_again_when_it_changes(tmp_path: Path, port: int) ->
         DnsServer({"example.org": {"MX": ["10 one.example."]}}, address="127.0.0.2", port=port) as one,
         DnsServer({"example.org": {"MX": ["10 two.example."]}}, address="127.0.0.3", port=port) as two,
     ):
-        assert [texts(look_up("example.org", "MX")[0]) for _ in range(2)] == [["10 one.example."]] * 2
+        assert [look_up("example.org", "MX")[0].records for _ in range(2)] == [(Mx(10, "one.example"),)] * 2
         other = tmp_path / "new"
         other.write_text("nameserver 127.0.0.3\n")
         other.replace(file)
-        assert texts(look_up("example.org", "MX")[0]) == ["10 two.example."]
+        assert look_up("example.org", "MX")[0].records == (Mx(10, "two.example"),)
     assert (len(one.asked), len(two.asked)) == (2, 1)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from .routing import MX, TWO, World, Zones, answer, routes
+from .routing import MX, TWO, World, Zones, answer, hops, routes
 
 # --- MX records --------------------------------------------------------------------------------------------------
 
@@ -226,6 +226,12 @@ def test_a_literal_of_a_family_that_the_route_leaves_out() -> None:
     assert World({}, {**MX, "addresses": "ipv4"}).reply("[ipv6:2001:db8::7]") == b"550 5.4.4"
 
 
+def test_another_server_of_this_machine_may_be_named_by_its_address() -> None:
+    """Only what DNS names as a mail host is taken for ourselves wherever it is on this machine."""
+    assert World({}).addresses("[192.0.2.98]") == ["192.0.2.98"]
+    assert World({}, hops("192.0.2.98", "127.0.0.1:2526")).addresses("example.net") == ["192.0.2.98", "127.0.0.1"]
+
+
 def test_literals_go_to_the_next_hops_where_there_are_some() -> None:
     assert World({}, *routes("*")).addresses("[192.0.2.7]") == ["192.0.2.0"]
 
@@ -246,7 +252,11 @@ BY_ADDRESS, BY_NAME = (20, "us.example", "192.0.2.99"), (20, "proxy.example.org"
 
 
 @pytest.mark.parametrize(
-    "us", [BY_ADDRESS, BY_NAME, (20, "us.example", "2001:db8::99"), (20, "us.example", "127.0.0.9")]
+    "us",
+    [
+        *(BY_ADDRESS, BY_NAME, (20, "us.example", "2001:db8::99")),
+        *((20, "us.example", "127.0.0.9"), (20, "us.example", "192.0.2.98")),
+    ],
 )
 def test_we_and_all_that_are_no_better_are_left_out(us: tuple[int, str, str]) -> None:
     assert World(mx(A, B, us, (30, "c.example", "192.0.2.3"))).addresses("example.org") == ["192.0.2.1"]
@@ -258,13 +268,15 @@ def test_mail_for_which_we_are_the_best_host_loops(others: Sequence[tuple[int, s
 
 
 def test_a_domain_that_is_ourselves_loops() -> None:
+    assert World({("example.org", "A"): ["192.0.2.98"]}).reply("example.org") == b"554 5.4.6"
     assert World({("proxy.example.org", "A"): ["192.0.2.50"]}).reply("proxy.example.org") == b"554 5.4.6"
 
 
 def test_the_same_address_at_another_port_is_not_ours() -> None:
     assert World(mx(BY_ADDRESS), {**MX, "port": 2600}).addresses("example.org") == ["192.0.2.99"]
     assert World(mx((10, "a.example", "127.0.0.1")), {**MX, "port": 2600}).addresses("example.org") == ["127.0.0.1"]
-    assert World(mx((10, "a.example", "127.0.0.1")), {**MX, "port": 2525}).reply("example.org") == b"554 5.4.6"
+    for port in (2525, 2526):
+        assert World(mx((10, "a.example", "127.0.0.1")), {**MX, "port": port}).reply("example.org") == b"554 5.4.6"
 
 
 @pytest.mark.parametrize(("trouble", "reply"), [("tempfail", b"451 4.4.3"), ("", b"550 5.4.4")])

@@ -10,9 +10,10 @@ import pytest
 from twisted.logger import globalLogPublisher
 
 from smtpproxy.config import Route
+from smtpproxy.net import router
 from smtpproxy.net.resolver import Answer
 from smtpproxy.net.tlspolicy import Decision, MxHost, unroutable
-from smtpproxy.session.outbound.target import Credentials, TlsWish, Unroutable
+from smtpproxy.session.outbound.target import Credentials, Target, TlsWish, Unroutable
 
 from .routing import MX, TWO, World, Zones, answer, hops
 
@@ -60,6 +61,14 @@ def test_the_policy_may_ask_while_the_hosts_are_looked_for() -> None:
     for domain in ("[192.0.2.1]", "example.net", "a..b"):
         world.start(domain)
     assert policy.prepared == ["example.org"]
+
+
+def test_the_policy_is_not_asked_beforehand_where_all_is_known() -> None:
+    policy = Policy(opportunistic)
+    world = World(TWO, policy=policy)
+    for domain in ("example.org", "gone.example"):
+        world.start(domain)
+    assert (policy.prepared, [domain for domain, _ in policy.asked]) == ([], ["example.org"])
 
 
 def test_the_policy_may_find_nothing_good_enough() -> None:
@@ -182,6 +191,19 @@ def test_what_makes_a_session_another_one() -> None:
 LOGINS = (Credentials("user", "secret"), Credentials("user", "wrong"), Credentials("another", "secret"))
 
 
+def test_targets_are_made_only_for_those_that_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def target(host: str, address: str, port: int, **more: Any) -> Target:
+        made.append(address)
+        return Target(host, address, port, **more)
+
+    monkeypatch.setattr(router, "Target", target)
+    zones: Zones = {("example.org", "A"): [f"192.0.2.{number}" for number in range(1, 50)]}
+    assert World(zones, {**MX, "most_addresses": 3}).addresses("example.org") == made
+    assert len(made) == 3
+
+
 def test_credentials_come_with_the_target() -> None:
     credentials = Credentials("user", "secret")
     (target,) = World({}, hops("192.0.2.1"), credentials=lambda _: credentials).targets("example.net")
@@ -210,7 +232,7 @@ def boom(*_: object) -> Any:
     raise RuntimeError("boom")
 
 
-@pytest.mark.parametrize("part", ["_policy", "_credentials", "_own"])
+@pytest.mark.parametrize("part", ["_policy", "_credentials", "_own_hosts"])
 def test_h10_a_search_with_a_bug_has_an_outcome(part: str, errors: list[str]) -> None:
     world = World(TWO, waits=True)
     setattr(world.router, part, Policy(boom) if part == "_policy" else boom)
