@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds of real time that a test waits for the kernel before it fails."""
 
 
@@ -150,7 +150,7 @@ def read_until(peer: socket.socket, turn: Callable[[float], object], condition: 
     received = b""
     while not condition(received):
         with contextlib.suppress(BlockingIOError):
-            received += peer.recv(1 << 16)
+            received += peer.recv(1 << 20)
         turn(0.001)
         assert time.monotonic() < deadline, f"only {len(received)} octets came"
     peer.settimeout(PATIENCE)

@@ -172,9 +172,10 @@ def test_a_server_that_does_not_read_is_told() -> None:
         call = Call(socket.AF_INET, listening.getsockname())
         accepted, _ = listening.accept()
         with accepted:
-            # The kernel would choose a buffer that may hold all of it.
+            # The kernel would choose buffers that may hold all of it.
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
             call.made().transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
-            call.made().transport.write(b"x" * (16 << 20))
+            call.made().transport.write(b"x" * (1 << 20))
             assert call.owner.full == [True]
             read_until(accepted, call.reactor.turn, lambda _: call.owner.full != [True])
             assert call.owner.full == [True, False]

@@ -10,6 +10,8 @@ from smtpproxy.ops.demo.legacy_mta import LegacyMta
 from smtpproxy.ops.demo.legacy_session import unstuffed
 from smtpproxy.ops.demo.maildir import Maildir
 
+from .clockwork import Clockwork
+
 ENVELOPE = b"EHLO c", b"MAIL FROM:<a@client.example>", b"RCPT TO:<user@demo.example>", b"DATA"
 
 
@@ -71,7 +73,9 @@ def call(path: Path, conversation: Callable[[Caller, LegacyMta], Awaitable[None]
                 writer.transport.abort()
         return mta
 
-    return asyncio.run(run())
+    # The MTA listens for a moment before each reply: the machine must not take it for anything else.
+    with asyncio.Runner(loop_factory=Clockwork) as runner:
+        return runner.run(run())
 
 
 def stored(path: Path) -> list[bytes]:
