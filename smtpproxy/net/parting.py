@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+from weakref import ref
 
 from .transport import FLUSH_SECONDS, OwnTransport
 
@@ -19,4 +21,10 @@ def part(transport: Any, *, reset: bool = False) -> None:
             transport.abortConnection()
         else:
             transport.loseConnection()
-            transport.reactor.callLater(FLUSH_SECONDS, transport.abortConnection)
+            # The reactor keeps it for as long as it is open, and nobody after that.
+            transport.reactor.callLater(FLUSH_SECONDS, _cut_off, ref(transport))
+
+
+def _cut_off(transport: Callable[[], Any]) -> None:
+    if (still_there := transport()) is not None:
+        still_there.abortConnection()

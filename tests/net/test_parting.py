@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -47,6 +49,16 @@ def test_another_is_read_again_so_that_its_loss_is_seen_and_cut_off_in_the_end()
     assert transport.ended == "closed"
     transport.reactor.advance(1)
     assert transport.ended == "reset"
+
+
+def test_another_is_not_kept_when_it_has_ended() -> None:
+    transport = with_protocol(FakeTransport(FakeReactor()))
+    reactor, gone = transport.reactor, weakref.ref(transport)
+    part(transport)
+    del transport
+    gc.collect()
+    assert gone() is None
+    reactor.advance(FLUSH_SECONDS)
 
 
 def test_another_is_reset_at_once() -> None:
