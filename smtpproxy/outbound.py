@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from smtpproxy.config import Config, ListenerBase, OutboundListener
+    from smtpproxy.config import RemoteTls as RemoteTlsSettings
     from smtpproxy.net.stsfetch import HttpsTls
     from smtpproxy.net.sweep import Sweep
     from smtpproxy.net.tlsfiles import TlsReport
@@ -71,7 +72,7 @@ class Outbound:
         self._threads.start()
         self.remotes = Remotes(reactor, time.monotonic, lean=config.service.transport == "lean")
         self._https: HttpsTls | None = None
-        self._tls: dict[int, RemoteTls] = {}
+        self._tls: dict[RemoteTlsSettings, RemoteTls] = {}
         self._routes = {listener.name: _routes_of(listener, config.routes) for listener in config.outbound}
         self._resolver = Resolver(reactor, reactor, config.dns, pool=self._threads)
         self._policy = RemotePolicy(self._resolver, self._mta_sts(journal), journal)
@@ -103,9 +104,10 @@ class Outbound:
         }
 
     def _tls_of(self, route: Route) -> RemoteTls:
-        tls = self._tls.get(id(route))
+        """Give the TLS of a route, which is that of every route with the same settings: each has all authorities."""
+        tls = self._tls.get(route.tls)
         if tls is None:
-            tls = self._tls[id(route)] = RemoteTls(route.tls, f"route {route.domain[0]}", self._report, _now)
+            tls = self._tls[route.tls] = RemoteTls(route.tls, f"route {route.domain[0]}", self._report, _now)
         return tls
 
     def _router(self, listener: OutboundListener, own: OwnAddresses, ready: dict[int, RemoteRoute]) -> Router:

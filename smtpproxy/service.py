@@ -236,10 +236,13 @@ class ProxyService(Service):
     def _let_go(self) -> None:
         """Let go of generations whose last session has ended."""
         alive = [old for old in self._generations[:-1] if old.alive]
-        for old in self._generations[:-1]:
-            if old not in alive:
-                old.stop([*alive, self._generations[-1]])
+        ended = [old for old in self._generations[:-1] if old not in alive]
+        for old in ended:
+            old.stop([*alive, self._generations[-1]])
         self._generations = [*alive, *self._generations[-1:]]
+        if ended:
+            # They hold many megabytes (authorities, answers of the DNS), and the collector runs rarely by itself.
+            self._reactor.callLater(0, gc.collect)
 
     def _drained(self, stopped: Deferred[None]) -> None:
         late = self._reactor.seconds() >= self._deadline

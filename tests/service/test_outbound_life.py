@@ -21,6 +21,7 @@ from .outboundremote import EARLY, Dialogue
 from .process import listener
 from .waiting import PATIENCE, eventually
 
+MIB = 1 << 20
 RIDING = {"speculate": {"confirmed": 0}}
 
 
@@ -262,3 +263,15 @@ def test_nothing_is_left_of_many_deliveries(town: Town) -> None:
     assert len(remote.messages) == 3 * 2 * (10 + 4 * 80)
     assert proxy.threads() < 12
     assert memory[-1] - memory[0] < 3 << 20
+
+
+def test_many_routes_cost_little_and_what_a_reload_replaces_is_given_back(town: Town) -> None:
+    # Each of the sets of authorities has almost a megabyte: routes that demand the same have the same one.
+    alike = {"tls": {"mode": "opportunistic"}}
+    smarthost = town.smarthost([route(["192.0.2.1"], f"d{number}.example", **alike) for number in range(60)])
+    before = smarthost.memory()
+    assert before < 90 * MIB
+    for number in range(4):
+        smarthost.signal(signal.SIGHUP)
+        smarthost.wait_for("reloaded", number + 1)
+    assert smarthost.memory() - before < 12 * MIB
