@@ -81,6 +81,9 @@ def _recipient_answered(delivery: Delivery, remote: Remote, reply: Reply) -> Non
     recipient.accepted = reply.code < 300 and not progress.mail_refusal
     recipient.reply = progress.mail_refusal or reply.raw
     delivery.owner.recipient_answered(delivery, recipient)
+    if delivery.remote is not remote:
+        # That was the last word that the client had waited for.
+        return
     if progress.answered < len(delivery.recipients) or delivery.accepted:
         return
     if delivery.wanted and progress.by != b"DATA" and not progress.finished:
