@@ -10,8 +10,8 @@ import pytest
 from freeports import free_port
 
 from .client import Client
-from .outboundproxy import Town, deliver, envelope, route, smarthost
-from .outboundremote import EARLY, RemoteServer
+from .outboundproxy import Town, chunk, deliver, envelope, route, smarthost
+from .outboundremote import EARLY, Dialogue, RemoteServer
 from .tlstools import server_context
 from .waiting import PATIENCE, eventually
 
@@ -168,3 +168,28 @@ def test_one_with_tls_is_kept_and_its_session_resumed_by_the_next_one(town: Town
             assert deliver(client)[:3] == b"250"
     assert messages_of(remote) == [2, 2]
     assert [dialogue.resumed for dialogue in remote.dialogues] == [False, True]
+
+
+def test_after_a_kept_session_that_takes_no_more_comes_a_fresh_one(town: Town) -> None:
+    """Not another kept one, which would say the same."""
+    remote = town.remote(keywords=EARLY, replies={"MAIL": _once_only})
+    proxy = town.smarthost([route([remote])])
+    with proxy.client() as one, proxy.client() as two:
+        for client in (one, two):
+            client.send(envelope())
+            assert client.codes(2) == [250, 250]
+        for client in (one, two):
+            client.send(chunk(b"x\r\n"))
+            assert client.codes(1) == [250]
+        assert messages_of(remote) == [1, 1]
+        one.send(envelope())
+        assert one.codes(2) == [250, 250]
+        one.send(chunk(b"x\r\n"))
+        assert one.codes(1) == [250]
+    assert sorted(messages_of(remote)) == [1, 1, 2]
+    assert proxy.wait_for("delivery", 3)[-1]["tries"] == 2
+    assert len(remote.messages) == 3
+
+
+def _once_only(dialogue: Dialogue) -> bytes:
+    return b"250 2.1.0 ok\r\n" if dialogue.verbs.count("MAIL") == 1 else b"451 4.7.0 too many messages\r\n"
